@@ -1,0 +1,52 @@
+# Every target sets up what it needs. Nothing outside this folder and the user's cache folder is touched.
+PYTHON ?= python3
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+N ?=
+P ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
+JUPYTER_HOME := $(CURDIR)/$(VENV)/jupyter
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: report test lab notebook bench clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make report                     run all notebooks, build outputs/report/index.html"
+	@echo "make test                       all tests"
+	@echo "make lab                        JupyterLab on the notebooks"
+	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
+	@echo "make bench                      the measured bars"
+	@echo "make clean                      remove what was built here; the cache of downloads stays"
+
+$(VENV)/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(LOCK) sh -ec 'if [ ! $@ -nt requirements.txt ]; then \
+	  echo "environment: installing requirements.txt into $(VENV) (a few minutes the first time)"; \
+	  $(PYTHON) -m venv $(VENV); \
+	  $(RUN) -m pip install --quiet --requirement requirements.txt; \
+	  echo "$(CURDIR)" > $$($(RUN) -c 'import site; print(site.getsitepackages()[0])')/collection.pth; \
+	  touch $@; fi'
+
+report: $(VENV)/ready
+	@$(RUN) -m lib report --jobs $(JOBS)
+
+test: $(VENV)/ready
+	@$(RUN) -m lib fetch
+	@$(RUN) -m pytest $(T)
+
+lab: $(VENV)/ready
+	@JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_DIR=$(JUPYTER_HOME)/config JUPYTER_DATA_DIR=$(JUPYTER_HOME)/data \
+	 JUPYTER_RUNTIME_DIR=$(JUPYTER_HOME)/runtime IPYTHONDIR=$(JUPYTER_HOME)/ipython \
+	 $(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+notebook: $(VENV)/ready
+	@test -n "$(N)" || { echo 'name a notebook: make notebook N=04 P="target_arch=sm_120a"'; exit 1; }
+	@$(RUN) -m lib notebook $(N) $(P)
+
+bench: $(VENV)/ready
+	@$(RUN) -m tests.bench
+
+clean:
+	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/evidence.json outputs/single

@@ -1,0 +1,20 @@
+"""The one error of the collection: what went wrong, and what to do next."""
+
+
+class CollectionError(Exception):
+    """Something that the reader can act on.
+
+    Parameters
+    ----------
+    what : str
+        What went wrong, with the name of the file, package or value.
+    next_step : str
+        What the reader should do now.
+    """
+
+    def __init__(self, what, next_step):
+        super().__init__(what, next_step)
+        self.what, self.next_step = what, next_step
+
+    def __str__(self):
+        return f"{self.what}\n  next: {self.next_step}"

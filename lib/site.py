@@ -1,0 +1,174 @@
+"""The site: executed notebooks through nbconvert with the templates of lib/templates, and an index with the scoreboard."""
+
+import itertools
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import nbformat
+import nh3
+import plotly
+from bs4 import BeautifulSoup
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from . import evidence, ledger
+from .figures import PLOTLY
+
+COLLECTION = "Five bugs on SM12x"
+TEMPLATES = Path(__file__).with_name("templates")
+BUGS = {1: "1 · shared memory", 2: "2 · KV cache", 3: "3 · MoE gate", 4: "4 · autotuner", 5: "5 · attention", 0: "the whole"}
+TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}
+ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
+ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
+ATTRIBUTES["td"] |= {"colspan", "rowspan"}
+
+
+@dataclass
+class Page:
+    """A page of the site: the notebook's name, its title, its number, and what failed in it (or nothing)."""
+
+    name: str
+    title: str
+    notebook: nbformat.NotebookNode
+    failed: str = ""
+
+    @property
+    def short(self):
+        """The number of the notebook, as in ``04``."""
+        return self.name.partition("-")[0]
+
+    @property
+    def description(self):
+        """The first sentence of prose, as plain text."""
+        text = next((cell.source for cell in self.notebook.cells if cell.cell_type == "markdown"), "")
+        prose = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        return re.sub(r"[*_`]|\]\([^)]*\)|\[", "", prose[0]) if prose else self.title
+
+
+def sanitized(html):
+    """Keep the structure of a piece of HTML, and nothing that could run, load or lay itself over the page."""
+    return Markup(nh3.clean(html, tags=TAGS, attributes=ATTRIBUTES, link_rel="noopener", url_schemes={"https", "mailto"}))
+
+
+def table_html(html):
+    """Sanitised HTML in a box that scrolls by itself, so that the page never does."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="Table">{}</div>').format(sanitized(html))
+
+
+class Exporter(HTMLExporter):
+    """nbconvert's HTML exporter with the collection's template and filters; one object makes one page."""
+
+    def __init__(self):
+        self.macros = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True).get_template("macros.html.j2").module
+        self.numbers = itertools.count(1)
+        super().__init__(template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
+                         filters={"sanitized": sanitized, "table_html": table_html, "finding_card": self.finding_card,
+                                  "chart": self.chart, "code_label": self.code_label})
+        self.config.NbConvertBase.display_data_priority = [
+            evidence.MIME, PLOTLY, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
+
+    def finding_card(self, finding):
+        """The card of a finding, with its anchor."""
+        return self.macros.card(finding, ledger.claims().get(finding["claim"]))
+
+    def chart(self, data):
+        """The place of a chart, its data for the page's own script, and its table."""
+        drawing = data[PLOTLY]
+        alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
+        text = json.dumps(drawing).replace("<", "\\u003c").replace("&", "\\u0026")
+        return self.macros.chart(f"chart-{next(self.numbers)}", alt, Markup(text), table_html(data.get("text/html", "")))
+
+    def code_label(self, cell):
+        """What the folded code is called: its first comment, or its number of lines."""
+        lines = cell["source"].strip().splitlines()
+        if "injected-parameters" in cell.get("metadata", {}).get("tags", []):
+            return "parameters of this run"
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            return "parameters"
+        first = lines[0].lstrip("# ").strip() if lines[0].startswith("#") else ""
+        return first or f"code, {len(lines)} line{'s' * (len(lines) != 1)}"
+
+
+def read_page(path):
+    """Read an executed notebook as a `Page`; its failed cell, if any, names itself."""
+    notebook = nbformat.read(path, as_version=4)
+    failed = ""
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
+    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
+    return Page(path.stem, first.strip().splitlines()[0].lstrip("# "), notebook, failed)
+
+
+def contents(body):
+    """The headings of a page (list of level, id and text), from its HTML."""
+    soup = BeautifulSoup(body, "html.parser")
+    headings = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶")) for tag in soup.find_all(["h2", "h3"]) if tag.get("id")]
+    return headings
+
+
+def board(findings):
+    """The scoreboard: for every bug that was looked at, the findings of each beat (dict of dict of list)."""
+    rows = {title: {beat: [] for beat in evidence.BEATS} for bug, title in BUGS.items() if any(each["bug"] == bug for each in findings)}
+    for finding in findings:
+        rows[BUGS[finding["bug"]]][finding["beat"]].append(finding)
+    return rows
+
+
+def build(run, target):
+    """Make the site of a run.
+
+    Parameters
+    ----------
+    run : Path
+        A folder with ``notebooks/`` (executed) and ``evidence.json``.
+    target : Path
+        An empty folder for the site.
+
+    Returns
+    -------
+    Path
+        Its ``index.html``.
+    """
+    record = json.loads((run / "evidence.json").read_text())
+    pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+
+    def write(name, title, description, body, **more):
+        shell = environment.get_template("page.html.j2")
+        html = shell.render(name=name, title=title, description=description, body=Markup(body), collection=COLLECTION,
+                            pages=pages, run=record["run"], toc=contents(body), charts='class="plot"' in body, **more)
+        (target / f"{name}.html").write_text(html)
+
+    for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
+        body, _ = Exporter().from_notebook_node(page.notebook)
+        write(page.name, page.title, page.description, body, previous=before, next=after)
+    decided = ledger.decide(record["findings"])
+    verdicts = [finding["verdict"] for finding in decided.values() if finding]
+    body = environment.get_template("index.html.j2").render(
+        collection=COLLECTION, board=board(record["findings"]), beats=evidence.BEATS, failures=[page for page in pages if page.failed],
+        decided=[(ledger.claims()[claim], finding) for claim, finding in decided.items()],
+        tally={verdict: verdicts.count(verdict) for verdict in evidence.VERDICTS if verdict in verdicts})
+    write("index", "The scoreboard", "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body,
+          previous=None, next=pages[0] if pages else None)
+    static(target)
+    shutil.copyfile(run / "evidence.json", target / "evidence.json")
+    return target / "index.html"
+
+
+def static(target):
+    """Put the style sheet, the script and the site's one copy of plotly into a folder."""
+    light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    style = (TEMPLATES / "style.css").read_text()
+    (target / "style.css").write_text(f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+                                      ".highlight { background: transparent; }\n")
+    shutil.copyfile(TEMPLATES / "site.js", target / "site.js")
+    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")
