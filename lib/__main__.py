@@ -19,7 +19,6 @@ from rich.table import Table
 from . import cache, evidence, ledger, record, runner, subjects, tensorrt_llm, toolchain
 from .errors import CollectionError
 
-OUTPUTS = record.REPOSITORY / "outputs"
 PARTS = ("notebooks", "evidence.json", "report")
 console = Console()
 
@@ -68,14 +67,14 @@ def fetch(_=None):
 
 
 def publish(built):
-    """Put a finished run in place of the last one, part by part, each with one rename."""
-    OUTPUTS.mkdir(exist_ok=True)
-    with open(OUTPUTS / ".lock", "w") as lock, tempfile.TemporaryDirectory(dir=OUTPUTS, prefix=".old-") as old:
+    """Put a finished run in place of the last one, part by part, each with one rename; `built` lies in the same folder."""
+    outputs = built.parent
+    with open(outputs / ".lock", "w") as lock, tempfile.TemporaryDirectory(dir=outputs, prefix=".old-") as old:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for part in PARTS:
-            if (OUTPUTS / part).exists():
-                os.rename(OUTPUTS / part, Path(old, part))
-            os.rename(built / part, OUTPUTS / part)
+            if (outputs / part).exists():
+                os.rename(outputs / part, Path(old, part))
+            os.rename(built / part, outputs / part)
 
 
 def parse(pairs):
@@ -91,21 +90,21 @@ def report(arguments):
     """Run all notebooks, collect the evidence, build the site, swap it in, and show the scoreboard."""
     from . import site
     fetch()
-    started = datetime.now(UTC)
-    with tempfile.TemporaryDirectory(dir=OUTPUTS, prefix=".building-") as folder:
+    started, outputs = datetime.now(UTC), arguments.outputs
+    with tempfile.TemporaryDirectory(dir=outputs, prefix=".building-") as folder:
         built = Path(folder)
         (built / "notebooks").mkdir()
         (built / "report").mkdir()
         jobs = [runner.Job(path, built / "notebooks" / path.name, cell_seconds=arguments.cell_seconds)
                 for path in sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))]
         console.print(f"notebooks, {arguments.jobs} at once")
-        follow(runner.longest_first(jobs, OUTPUTS / "notebooks"), arguments.jobs)
+        follow(runner.longest_first(jobs, outputs / "notebooks"), arguments.jobs)
         found = [finding for job in jobs if job.output.is_file() for finding in record.findings(job.output)]
         record.write(built / "evidence.json", record.describe(started, datetime.now(UTC)), found)
         site.build(built, built / "report")
         publish(built)
     scoreboard(found, jobs)
-    console.print(f"report: {OUTPUTS / 'report' / 'index.html'}")
+    console.print(f"report: {outputs / 'report' / 'index.html'}")
     return any(job.state == runner.FAILED for job in jobs)
 
 
@@ -130,7 +129,7 @@ def notebook(arguments):
     if len(paths) != 1:
         known = ", ".join(path.stem for path in sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb")))
         raise CollectionError(f"{arguments.number!r} names {len(paths)} notebooks", f"use the number of one of: {known}")
-    folder = OUTPUTS / "single"
+    folder = arguments.outputs / "single"
     folder.mkdir(exist_ok=True)
     job = runner.Job(paths[0], folder / paths[0].name, parse(arguments.parameters), arguments.cell_seconds)
     follow([job], 1)
@@ -142,6 +141,7 @@ def notebook(arguments):
 def main():
     parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
     parser.add_argument("--notebooks", default=runner.FOLDER, help="the folder of the notebooks")
+    parser.add_argument("--outputs", type=Path, default=record.REPOSITORY / "outputs", help="the folder of what is made")
     parser.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS, help="the longest that one cell may take")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("report", help=report.__doc__)
@@ -155,7 +155,7 @@ def main():
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(runner.environment(Path(sys.prefix) / "jupyter"))
-    OUTPUTS.mkdir(exist_ok=True)
+    arguments.outputs.mkdir(parents=True, exist_ok=True)
     try:
         sys.exit(bool(arguments.run(arguments)))
     except CollectionError as error:

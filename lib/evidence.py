@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 from IPython.display import display
 
-from . import machine
+from . import machine, tables
 from .errors import CollectionError
 
 MIME = "application/vnd.sm12x.finding+json"
@@ -135,9 +135,9 @@ class Investigation:
         validate(asdict(found), FINDING, f"finding {id}")
         self.findings[id] = found
         display(found)
-        return found
 
 
 def open(bug, notebook):
-    """Open the investigation of a bug in a notebook (`Investigation`)."""
+    """Open the investigation of a bug in a notebook (`Investigation`), and have its tables shown as `tables.html` does."""
+    tables.install()
     return Investigation(bug, notebook)

@@ -4,6 +4,8 @@ import json
 
 import plotly.graph_objects as go
 
+from . import tables
+
 PLOTLY = "application/vnd.plotly.v1+json"
 # Okabe and Ito's palette, which people with any kind of colour vision can tell apart (https://jfly.uni-koeln.de/color/).
 COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "vermilion": "#D55E00",
@@ -13,8 +15,8 @@ TEMPLATE = go.layout.Template(layout=dict(
     colorway=list(COLOURS.values()), font=dict(family="system-ui, sans-serif", size=13, color="#333333"),
     paper_bgcolor="white", plot_bgcolor="white", margin=dict(l=60, r=20, t=40, b=60), height=380,
     legend=dict(orientation="h", yanchor="bottom", y=1.02, x=0), hoverlabel=dict(font_size=13),
-    xaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True),
-    yaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True)))
+    xaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True, title=dict(standoff=8, font_size=13)),
+    yaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True, title=dict(standoff=8, font_size=13))))
 
 
 class Chart:
@@ -35,4 +37,4 @@ class Chart:
         figure.update_layout(template=TEMPLATE, meta={"alt": alt})
 
     def _repr_mimebundle_(self, **_):
-        return {PLOTLY: json.loads(self.figure.to_json()), "text/html": self.table.to_html(index=False, border=0), "text/plain": self.alt}
+        return {PLOTLY: json.loads(self.figure.to_json()), "text/html": tables.html(self.table), "text/plain": self.alt}

@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
 
 from . import evidence, ledger
 from .figures import PLOTLY
@@ -66,18 +67,15 @@ class Exporter(HTMLExporter):
     def __init__(self):
         self.macros = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True).get_template("macros.html.j2").module
         self.numbers = itertools.count(1)
+        shown = [evidence.MIME, PLOTLY, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
         super().__init__(template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
-                         filters={"sanitized": sanitized, "table_html": table_html, "finding_card": self.finding_card,
-                                  "chart": self.chart, "code_label": self.code_label})
-        self.config.NbConvertBase.display_data_priority = [
-            evidence.MIME, PLOTLY, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
+                         config=Config({"NbConvertBase": {"display_data_priority": shown}}),
+                         filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich, "code_label": self.code_label})
 
-    def finding_card(self, finding):
-        """The card of a finding, with its anchor."""
-        return self.macros.card(finding, ledger.claims().get(finding["claim"]))
-
-    def chart(self, data):
-        """The place of a chart, its data for the page's own script, and its table."""
+    def rich(self, data):
+        """The card of a finding with its anchor; or the place of a chart, its data for the page's own script, and its table."""
+        if finding := data.get(evidence.MIME):
+            return self.macros.card(finding, ledger.claims().get(finding["claim"]))
         drawing = data[PLOTLY]
         alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
         text = json.dumps(drawing).replace("<", "\\u003c").replace("&", "\\u0026")

@@ -9,7 +9,7 @@ from . import cache
 from .errors import CollectionError
 
 REPOSITORY = "https://github.com/NVIDIA/TensorRT-LLM"
-REVISION = "c2db51e3e0b0fcaf5a4a3f4b1ec5a4b0cb7d1a3f"
+REVISION = "b35ac1b64368513d215c57d2ed01d62d910df8da"
 FOLDERS = ("tensorrt_llm/_torch", "cpp/tensorrt_llm", "cpp/include", "cpp/kernels/fmha_v2")
 FETCH_SECONDS = 120
 

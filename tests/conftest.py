@@ -1,0 +1,66 @@
+"""One real report for all tests that read evidence or look at the site; small notebooks of our own for the failures."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*arguments, outputs, **keywords):
+    """``python -m lib`` with the outputs in a folder of the test's."""
+    return [sys.executable, "-m", "lib", "--outputs", str(outputs), *map(str, arguments)], {"cwd": ROOT, "text": True} | keywords
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """The folder of a whole report, made once for all test processes (Path)."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    folder, log = shared / "outputs", shared / "report.log"
+    with open(shared / "report.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not log.exists():
+            words, keywords = command("report", outputs=folder)
+            done = subprocess.run(words, capture_output=True, **keywords)
+            log.write_text(f"status {done.returncode}\n{done.stdout}\n{done.stderr}")
+    assert log.read_text().startswith("status 0\n"), log.read_text()[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def findings(report):
+    """The findings of the report by id (dict of dict)."""
+    return {finding["id"]: finding for finding in json.loads((report / "evidence.json").read_text())["findings"]}
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """An empty cache for one test."""
+    monkeypatch.setenv("SM12X_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    """Make a folder of small notebooks: name to a list of code cells (a str that begins with ``# `` is markdown)."""
+    def make(**named):
+        folder = tmp_path / "notebooks"
+        folder.mkdir()
+        for name, cells in named.items():
+            notebook = nbformat.v4.new_notebook(cells=[
+                nbformat.v4.new_markdown_cell(cell) if cell.startswith("# ") else nbformat.v4.new_code_cell(cell) for cell in cells])
+            nbformat.write(notebook, folder / f"{name.lstrip('_').replace('_', '-')}.ipynb")
+        return folder
+    return make
+
+
+needs_chromium = pytest.mark.skipif(not shutil.which("chromium") and not os.environ.get("CI"),
+                                    reason="chromium is not installed: apt-get install chromium, and run again")

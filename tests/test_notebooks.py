@@ -1,0 +1,51 @@
+"""Every notebook end to end: the facts that its evidence must hold."""
+
+import json
+
+from lib import evidence, ledger, machine
+
+
+def test_every_notebook_states_findings(report, findings):
+    executed = {path.stem for path in (report / "notebooks").glob("*.ipynb")}
+    assert executed == {path.stem for path in (report / "notebooks").parent.joinpath("notebooks").glob("*.ipynb")}
+    assert executed == {finding["notebook"] for finding in findings.values()}
+
+
+def test_no_finding_claims_more_than_this_machine_has(findings):
+    tiers = {finding["tier"] for finding in findings.values()}
+    if not machine.gpus():
+        assert not tiers & {"sm12x", "gpu"}
+    assert all(finding["sources"] or finding["tier"] == "executed" for finding in findings.values())
+
+
+def test_the_run_is_described(report):
+    run = json.loads((report / "evidence.json").read_text())["run"]
+    assert run["machine"]["name"] and run["versions"]["torch"] and all(len(subject["sha256"]) == 64 for subject in run["subjects"])
+
+
+def test_00_the_machine(findings):
+    figures = findings["machine.shared-memory-budgets"]["values"]["figures"]
+    block = {(row["sm"], row["value"]) for row in figures if row["quantity"] == "shared memory per block"}
+    assert block == {(90, 232448), (100, 232448), (103, 232448), (120, 101376), (121, 101376)}
+    sets = findings["machine.instruction-sets"]["values"]
+    assert "mma.sync NVFP4 (block_scale)" in sets["only sm_121a"] and "tcgen05.mma NVFP4" in sets["only sm_100a"]
+
+
+def test_04_the_autotuner(findings):
+    decided = ledger.decide(list(findings.values()))
+    verdicts = {claim: decided[claim]["verdict"] for claim in ("4a", "4b", "4c", "4d")}
+    assert verdicts == {"4a": "confirmed", "4b": "refined", "4c": "refuted", "4d": "refined"}
+    cases = findings["autotuner.exception"]["values"]["cases"]
+    exact = [case for case in cases if case["outcome"] == "IndexError: list assignment index out of range"]
+    assert len(exact) == 5 and {case["line"] for case in exact} == {781} and all(case["constraint"] != "[]" for case in exact)
+    raising = {row["tuner"]: row for row in findings["autotuner.patches"]["values"]["raising"]}
+    assert raising["published"]["look-up raises"] == 2 and raising["published"]["warm-up raises"] == raising["original"]["warm-up raises"] == 15
+    assert raising["revised"]["look-up raises"] == raising["revised"]["warm-up raises"] == 0
+    assert findings["autotuner.in-bounds"]["values"]["compared"]["revised"] >= 10_000
+    fate = {row["tuner"]: row for row in findings["autotuner.skipping"]["values"]["summary"]}
+    assert fate["skip both"]["with a wrong scale"] > 0 and fate["revised"]["with a wrong scale"] == 0
+    assert fate["right spec"]["calls that got the tuned tactic"] == 7
+
+
+def test_every_verdict_is_one_of_the_known(findings):
+    assert {finding["verdict"] for finding in findings.values()} <= set(evidence.VERDICTS)
