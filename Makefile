@@ -3,6 +3,8 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 N ?=
 P ?=
+B ?=
+T ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
@@ -24,7 +26,7 @@ $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@$(LOCK) sh -ec 'if [ ! $@ -nt requirements.txt ]; then \
 	  echo "environment: installing requirements.txt into $(VENV) (a few minutes the first time)"; \
-	  $(PYTHON) -m venv $(VENV); \
+	  $(PYTHON) -m venv $(VENV) || { echo "the venv could not be made: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }; \
 	  $(RUN) -m pip install --quiet --requirement requirements.txt; \
 	  echo "$(CURDIR)" > $$($(RUN) -c 'import site; print(site.getsitepackages()[0])')/collection.pth; \
 	  touch $@; fi'
@@ -46,7 +48,7 @@ notebook: $(VENV)/ready
 	@$(RUN) -m lib notebook $(N) $(P)
 
 bench: $(VENV)/ready
-	@$(RUN) -m tests.bench
+	@$(RUN) -m tests.bench $(B)
 
 clean:
-	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/evidence.json outputs/single
+	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/report.zip outputs/evidence.json outputs/single

@@ -19,7 +19,7 @@ from rich.table import Table
 from . import cache, evidence, ledger, record, runner, subjects, tensorrt_llm, toolchain
 from .errors import CollectionError
 
-PARTS = ("notebooks", "evidence.json", "report")
+PARTS = ("notebooks", "evidence.json", "report", "report.zip")
 console = Console()
 
 
@@ -97,11 +97,16 @@ def report(arguments):
         (built / "report").mkdir()
         jobs = [runner.Job(path, built / "notebooks" / path.name, cell_seconds=arguments.cell_seconds)
                 for path in sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))]
+        last = [job for job in jobs if job.name == site.SCOREBOARD]
         console.print(f"notebooks, {arguments.jobs} at once")
-        follow(runner.longest_first(jobs, outputs / "notebooks"), arguments.jobs)
+        follow(runner.longest_first([job for job in jobs if job not in last], outputs / "notebooks"), arguments.jobs)
         found = [finding for job in jobs if job.output.is_file() for finding in record.findings(job.output)]
         record.write(built / "evidence.json", record.describe(started, datetime.now(UTC)), found)
+        for job in last:
+            job.variables = {"SM12X_EVIDENCE": str(built / "evidence.json")}
+        follow(last, 1)
         site.build(built, built / "report")
+        shutil.make_archive(str(built / "report"), "zip", built, "report")
         publish(built)
     scoreboard(found, jobs)
     console.print(f"report: {outputs / 'report' / 'index.html'}")

@@ -134,5 +134,5 @@ def survey(tuner, call=find, cases=CASES):
     for name, (shapes, dynamic, constraint) in cases.items():
         outcome = call(tuner, shapes, config(tuner, dynamic, constraint))
         rows.append({"case": name, "shapes": str(shapes), "dynamic": str(dynamic), "constraint": str(constraint),
-                     "outcome": outcome.error or "ok", "line": outcome.line or None, "code": outcome.code})
+                     "outcome": outcome.error or "ok", "line": outcome.line or "", "code": outcome.code})
     return pd.DataFrame(rows)

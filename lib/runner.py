@@ -31,6 +31,8 @@ class Job:
         For the cell tagged ``parameters``.
     cell_seconds : int
         The longest that one cell may take, in seconds.
+    variables : dict
+        For the environment of its kernel.
     state : str
         ``waiting``, ``running``, ``done`` or ``failed``.
     cell, cells : int
@@ -45,6 +47,7 @@ class Job:
     output: Path
     parameters: dict = field(default_factory=dict)
     cell_seconds: int = CELL_SECONDS
+    variables: dict = field(default_factory=dict)
     state: str = WAITING
     cell: int = 0
     cells: int = 0
@@ -123,6 +126,7 @@ def mark(job, index, name, reason):
 def work(job, pipe):
     """The process of one notebook: executes it and tells `pipe` of each cell, then of the end. Ends with the process that started it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.update(job.variables)
     os.dup2(LOG.fileno(), sys.stderr.fileno())
     try:
         pipe.send(("end", execute(job, lambda cell, cells: pipe.send(("cell", (cell, cells))))))

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import nbformat
 import nh3
 import plotly
@@ -17,12 +16,12 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from . import evidence, ledger
+from . import evidence, explorer, ledger, scoreboard
 from .figures import PLOTLY
 
 COLLECTION = "Five bugs on SM12x"
 TEMPLATES = Path(__file__).with_name("templates")
-BUGS = {1: "1 · shared memory", 2: "2 · KV cache", 3: "3 · MoE gate", 4: "4 · autotuner", 5: "5 · attention", 0: "the whole"}
+SCOREBOARD = "08-scoreboard"
 TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
 ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
@@ -37,6 +36,11 @@ class Page:
     title: str
     notebook: nbformat.NotebookNode
     failed: str = ""
+
+    @property
+    def file(self):
+        """The name of its page: the scoreboard is the index."""
+        return "index" if self.name == SCOREBOARD else self.name
 
     @property
     def short(self):
@@ -61,25 +65,31 @@ def table_html(html):
     return Markup('<div class="scroll" tabindex="0" role="region" aria-label="Table">{}</div>').format(sanitized(html))
 
 
+def script_json(value):
+    """JSON for the inside of a script element, out of which nothing in it can break."""
+    return Markup(json.dumps(value).replace("<", "\\u003c").replace("&", "\\u0026"))
+
+
 class Exporter(HTMLExporter):
     """nbconvert's HTML exporter with the collection's template and filters; one object makes one page."""
 
     def __init__(self):
-        self.macros = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True).get_template("macros.html.j2").module
+        self.macros = scoreboard.TEMPLATES.get_template("macros.html.j2").module
         self.numbers = itertools.count(1)
-        shown = [evidence.MIME, PLOTLY, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
+        shown = [evidence.MIME, PLOTLY, explorer.MIME, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
         super().__init__(template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
                          config=Config({"NbConvertBase": {"display_data_priority": shown}}),
                          filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich, "code_label": self.code_label})
 
     def rich(self, data):
-        """The card of a finding with its anchor; or the place of a chart, its data for the page's own script, and its table."""
+        """The card of a finding with its anchor; or the place of a chart or explorer, its data for the page's own script, and its table."""
         if finding := data.get(evidence.MIME):
             return self.macros.card(finding, ledger.claims().get(finding["claim"]))
+        if picker := data.get(explorer.MIME):
+            return self.macros.explorer(script_json(picker["data"]), table_html(picker["table"]))
         drawing = data[PLOTLY]
         alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
-        text = json.dumps(drawing).replace("<", "\\u003c").replace("&", "\\u0026")
-        return self.macros.chart(f"chart-{next(self.numbers)}", alt, Markup(text), table_html(data.get("text/html", "")))
+        return self.macros.chart(f"chart-{next(self.numbers)}", alt, script_json(drawing), table_html(data.get("text/html", "")))
 
     def code_label(self, cell):
         """What the folded code is called: its first comment, or its number of lines."""
@@ -105,19 +115,18 @@ def read_page(path):
     return Page(path.stem, first.strip().splitlines()[0].lstrip("# "), notebook, failed)
 
 
+def linked(body, pages):
+    """Lead links to notebooks of this run to their pages."""
+    for page in pages:
+        body = body.replace(f'href="{page.name}.ipynb', f'href="{page.file}.html')
+    return body
+
+
 def contents(body):
     """The headings of a page (list of level, id and text), from its HTML."""
     soup = BeautifulSoup(body, "html.parser")
     headings = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶")) for tag in soup.find_all(["h2", "h3"]) if tag.get("id")]
     return headings
-
-
-def board(findings):
-    """The scoreboard: for every bug that was looked at, the findings of each beat (dict of dict of list)."""
-    rows = {title: {beat: [] for beat in evidence.BEATS} for bug, title in BUGS.items() if any(each["bug"] == bug for each in findings)}
-    for finding in findings:
-        rows[BUGS[finding["bug"]]][finding["beat"]].append(finding)
-    return rows
 
 
 def build(run, target):
@@ -135,38 +144,41 @@ def build(run, target):
     Path
         Its ``index.html``.
     """
-    record = json.loads((run / "evidence.json").read_text())
+    evidence_of_run = json.loads((run / "evidence.json").read_text())
+    findings = evidence_of_run["findings"]
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    failures = [page for page in pages if page.failed]
 
     def write(name, title, description, body, **more):
-        shell = environment.get_template("page.html.j2")
-        html = shell.render(name=name, title=title, description=description, body=Markup(body), collection=COLLECTION,
-                            pages=pages, run=record["run"], toc=contents(body), charts='class="plot"' in body, **more)
+        shell = scoreboard.TEMPLATES.get_template("page.html.j2")
+        html = shell.render(name=name, title=title, description=description, body=Markup(linked(body, pages)), collection=COLLECTION,
+                            pages=pages, run=evidence_of_run["run"], toc=contents(body), charts='class="plot"' in body,
+                            explorer='class="explorer"' in body, **more)
         (target / f"{name}.html").write_text(html)
 
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
         body, _ = Exporter().from_notebook_node(page.notebook)
-        write(page.name, page.title, page.description, body, previous=before, next=after)
-    decided = ledger.decide(record["findings"])
-    verdicts = [finding["verdict"] for finding in decided.values() if finding]
-    body = environment.get_template("index.html.j2").render(
-        collection=COLLECTION, board=board(record["findings"]), beats=evidence.BEATS, failures=[page for page in pages if page.failed],
-        decided=[(ledger.claims()[claim], finding) for claim, finding in decided.items()],
-        tally={verdict: verdicts.count(verdict) for verdict in evidence.VERDICTS if verdict in verdicts})
-    write("index", "The scoreboard", "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body,
-          previous=None, next=pages[0] if pages else None)
+        write(page.file, page.title, page.description, body, previous=before, next=after, failures=failures if page.file == "index" else [])
+    if not (target / "index.html").exists():
+        parts = {part: table_html(scoreboard.html(part, findings).data) for part in ("tally", "board", "claims")}
+        body = scoreboard.TEMPLATES.get_template("index.html.j2").render(collection=COLLECTION, **parts)
+        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body, failures=failures)
+    for claim, deciding in scoreboard.decided(findings):
+        others = [finding for finding in findings if finding["claim"] == claim.id and finding is not deciding]
+        body = scoreboard.TEMPLATES.get_template("claim.html.j2").render(claim=claim, deciding=deciding, others=others)
+        write(f"claim-{claim.id}", f"Claim {claim.id}: {deciding['verdict'] if deciding else 'no finding'}", claim.text, body)
     static(target)
     shutil.copyfile(run / "evidence.json", target / "evidence.json")
     return target / "index.html"
 
 
 def static(target):
-    """Put the style sheet, the script and the site's one copy of plotly into a folder."""
+    """Put the style sheet, the scripts and the site's one copy of plotly into a folder."""
     light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = (TEMPLATES / "style.css").read_text()
     (target / "style.css").write_text(f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
                                       ".highlight { background: transparent; }\n")
-    shutil.copyfile(TEMPLATES / "site.js", target / "site.js")
+    for script in ("site.js", "explorer.js"):
+        shutil.copyfile(TEMPLATES / script, target / script)
     shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")

@@ -1,5 +1,6 @@
 """The upstream packages that are examined: pinned, fetched, verified, unpacked, and copied before they are patched."""
 
+import gzip
 import hashlib
 import os
 import platform
@@ -7,9 +8,11 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as once
@@ -96,8 +99,12 @@ def fetch(wheel):
         With no network, a wrong hash, a truncated file, or a disk that is full or read-only.
     """
     def download(folder):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                   "--disable-pip-version-check", "--no-cache-dir", "--dest", folder, wheel.requirement]
+        wanted = ["--only-binary=:all:", wheel.requirement]
+        if wheel.file.endswith(".tar.gz"):  # pip runs a source package's build backend to read its metadata: its hash comes first
+            (folder / "hashed.txt").write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+            wanted = [f"--no-binary={wheel.name}", "--requirement", folder / "hashed.txt"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir",
+                   "--dest", folder, *wanted]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
@@ -157,6 +164,8 @@ def extract(archive, folder):
         If a member is absolute, climbs out of the folder or is a link, or if the archive is damaged.
     """
     folder = folder.resolve()
+    if archive.name.endswith(".tar.gz"):
+        return unpack(archive, folder)
     try:
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
@@ -173,6 +182,21 @@ def extract(archive, folder):
                 target.chmod(0o555 if mode & 0o100 else 0o444)
     except (zipfile.BadZipFile, EOFError) as error:
         raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
+
+
+def unpack(archive, folder):
+    """`extract` for a source package (``.tar.gz``): Python's data filter refuses what would leave the folder, devices and the like."""
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise CollectionError(f"{archive.name} holds the unsafe path {error.tarinfo.name!r}: nothing of it was kept",
+                              "do not use this file; compare its source with the pin in lib/subjects.toml") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
 
 
 def source(name, version):

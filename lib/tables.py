@@ -1,6 +1,7 @@
 """Tables as the notebooks and the site show them: whole text, links that can be followed, no row numbers that mean nothing."""
 
 import numbers
+import re
 
 import pandas as pd
 from IPython import get_ipython
@@ -26,6 +27,7 @@ def html(frame):
     index = not named and not pd.api.types.is_integer_dtype(frame.index)
     with pd.option_context("display.max_colwidth", None):
         text = shown.to_html(index=index, border=0, render_links=True, na_rep="–")
+    text = re.sub(r">https://(?:github\.com/)?([^<]+)</a>", r">\1</a>", text)
     more = len(frame) - len(shown)
     return text + (f"<p>{more:,} more rows are in the finding's values.</p>" if more > 0 else "")
 

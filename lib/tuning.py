@@ -46,8 +46,8 @@ def in_bounds(code):
     return shapes, dynamic, [place() for _ in range(next(digits) % 4)]
 
 
-def agree(original, changed, examples=10_000):
-    """Hold two tuners against each other on inputs in bounds, drawn by hypothesis with a fixed seed.
+def agree(original, *changed, examples=10_000):
+    """Hold patched tuners against the original on inputs in bounds, drawn by hypothesis with a fixed seed.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def agree(original, changed, examples=10_000):
     def compare(code):
         nonlocal seen
         shapes, dynamic, constraint = drawn = in_bounds(code)
-        ours, theirs = (autotuner.find(tuner, shapes, autotuner.config(tuner, dynamic, constraint)) for tuner in (original, changed))
-        assert ours.error == "" and (ours.value, ours.error) == (theirs.value, theirs.error), f"{drawn}: {ours} against {theirs}"
+        ours, *theirs = (autotuner.find(tuner, shapes, autotuner.config(tuner, dynamic, constraint)) for tuner in (original, *changed))
+        assert ours.error == "" and all(each.value == ours.value and not each.error for each in theirs), f"{drawn}: {ours} against {theirs}"
         seen += 1
 
     compare()

@@ -1,14 +1,16 @@
 """What is committed keeps to its own rules."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
 import yaml
 
-from lib import evidence, ledger, patches, subjects
+from lib import evidence, ledger, patches, runner, subjects
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,3 +86,15 @@ def test_no_path_of_a_machine_is_committed():
     for path in committed():
         if path.suffix in {".py", ".ipynb", ".md", ".toml", ".yml", ".diff", ".json", ".txt", ".j2", ".js", ".css"}:
             assert not (found := pattern.search(path.read_text())), f"{path.relative_to(ROOT)}: {found[0]}"
+
+
+def test_a_notebook_finds_lib_wherever_it_is_opened(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", "import lib; print(lib.__file__)"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(ROOT / "lib" / "__init__.py"), done.stderr
+
+
+def test_the_kernel_is_the_one_of_this_environment(tmp_path):
+    listed = subprocess.run([sys.executable, "-m", "jupyter", "kernelspec", "list", "--json"], capture_output=True, text=True,
+                            env=os.environ | runner.environment(tmp_path))
+    assert json.loads(listed.stdout)["kernelspecs"]["python3"]["resource_dir"].startswith(sys.prefix)

@@ -80,7 +80,7 @@ def test_two_runs_at_once_both_end_whole(notebooks, tmp_path):
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords) for _ in range(2)]
     assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
     assert "it ran" in last_report(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", "report.zip", ".lock"}
 
 
 def test_one_notebook_with_parameters_of_the_readers(tmp_path):

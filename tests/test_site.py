@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import shutil
 import threading
 
@@ -11,7 +12,7 @@ import pytest
 
 from lib import evidence, record, site
 from lib.figures import PLOTLY
-from tests.conftest import needs_chromium
+from tests.conftest import ROOT, needs_chromium
 from tests.test_evidence import RUN, finding
 
 pytestmark = [needs_chromium, pytest.mark.xdist_group("browser")]
@@ -95,6 +96,24 @@ def test_every_page_is_drawn_quiet_closed_and_readable(served, visit, width, sch
         assert page.evaluate(CONTRAST) == [], name
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
         assert dark == (scheme == "dark")
+
+
+AXE = ROOT / ".axe" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.is_file() and not os.environ.get("CI"), reason="axe-core is not here: npm install --prefix .axe axe-core")
+def test_axe_finds_nothing_serious(served, browser):
+    address, names = served
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    for name in names:
+        page.goto(f"{address}/{name}.html", wait_until="load")
+        page.wait_for_function("[...document.querySelectorAll('figure.chart')].every(figure => figure.dataset.drawn)")
+        page.add_script_tag(path=AXE)
+        found = page.evaluate("axe.run().then(result => result.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+                              ".map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.target).join(' | ')}`))")
+        assert found == [], name
+    context.close()
 
 
 def test_links_inside_the_site_resolve(served, visit):

@@ -1,9 +1,11 @@
 """Subjects: what is fetched is what was pinned, what is unpacked stays in its folder, and every failure says what to do."""
 
 import hashlib
+import io
 import os
 import stat
 import subprocess
+import tarfile
 import zipfile
 
 import pytest
@@ -122,6 +124,36 @@ def test_a_damaged_archive_is_named(tmp_path):
     (tmp_path / "bad.whl").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(CollectionError, match="bad.whl is damaged"):
         subjects.extract(tmp_path / "bad.whl", tmp_path)
+
+
+def packed(path, *members):
+    """A source package of some (name, type, link) members."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size, member.mode = kind, link, 3 if kind == tarfile.REGTYPE else 0, 0o644
+            archive.addfile(member, io.BytesIO(b"abc"))
+    return path
+
+
+@pytest.mark.parametrize("name, kind, link", [
+    ("../out", tarfile.REGTYPE, ""), ("a/../../out", tarfile.REGTYPE, ""), ("link", tarfile.SYMTYPE, "/etc/passwd"),
+    ("link", tarfile.SYMTYPE, "../out"), ("null", tarfile.CHRTYPE, "")])
+def test_no_path_leaves_the_folder_of_a_source_package(tmp_path, name, kind, link):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(CollectionError, match="unsafe path"):
+        subjects.extract(packed(tmp_path / "unsafe.tar.gz", (name, kind, link)), tmp_path / "in")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "unsafe.tar.gz"]
+
+
+def test_a_source_package_is_unpacked_read_only_and_damage_is_named(tmp_path):
+    package = packed(tmp_path / "package.tar.gz", ("package/file", tarfile.REGTYPE, ""))
+    subjects.extract(package, tmp_path / "in")
+    assert (tmp_path / "in/package/file").read_bytes() == b"abc" and (tmp_path / "in/package/file").stat().st_mode & 0o777 == 0o444
+    for damaged in (package.read_bytes()[:40], b"PK" + package.read_bytes()[2:]):
+        package.write_bytes(damaged)
+        with pytest.raises(CollectionError, match="is damaged"):
+            subjects.extract(package, tmp_path / "again")
 
 
 def test_scratch_is_private_writable_and_gone(index):
