@@ -164,8 +164,10 @@ def tensor_memory(cutlass_include: Path) -> tuple[int, str, int]:
 
 
 def per_multiprocessor(cccl_include: Path) -> dict[int, tuple[int, str, int]]:
-    """Shared memory of a multiprocessor in CCCL's arch_traits.h: ``sm -> (bytes, file, line)``."""
+    """Shared memory of a multiprocessor in CCCL's arch_traits.h: ``sm -> (bytes, file, line)``; empty for a CUDA without that header."""
     header = cccl_include / "cuda/__device/arch_traits.h"
+    if not header.is_file():
+        return {}
     found, sm = {}, 0
     for number, line in enumerate(header.read_text().splitlines(), 1):
         if match := re.search(r"arch_traits_t arch_traits<arch_id::sm_(\d+)>\(\)", line):

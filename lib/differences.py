@@ -90,9 +90,10 @@ def _figure(value, unit: str) -> str:
 
 
 def budget_table(figures: pd.DataFrame) -> pd.DataFrame:
-    """The bytes that `budgets` draws: a row an architecture."""
+    """The bytes that `budgets` draws: a row an architecture; nothing is reserved where the multiprocessor's own figure is not known."""
     wide = figures.drop_duplicates(["quantity", "sm"]).pivot(index="sm", columns="quantity", values="value")
-    block, whole = wide["shared memory per block"], wide["shared memory per multiprocessor"]
+    block = wide["shared memory per block"]
+    whole = wide.get("shared memory per multiprocessor", block)
     names = [f"SM{arch.sm} ({arch.part})" for arch in ARCHITECTURES]
     return pd.DataFrame({"architecture": names, "one block (B)": block.astype(int).values, "reserved (B)": (whole - block).astype(int).values})
 

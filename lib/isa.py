@@ -13,7 +13,6 @@ from .errors import CollectionError
 
 TARGETS = ("sm_90a", "sm_100", "sm_100f", "sm_100a", "sm_103f", "sm_103a", "sm_110f", "sm_110a",
            "sm_120", "sm_120f", "sm_120a", "sm_121", "sm_121f", "sm_121a")
-PTX_VERSION = "9.2"  # the PTX ISA of CUDA 13.2
 UNIT = ".version {version}\n.target {target}\n.address_size 64\n"
 KERNEL = (".visible .entry k{index}() {{\n"
           ".reg .pred p; .reg .b8 b; .reg .b16 h<4>; .reg .b32 r<16>; .reg .b64 d<8>; .reg .b128 q; .reg .f32 f<8>;\n"
@@ -102,6 +101,11 @@ INSTRUCTIONS = (
 REFUSAL = re.compile(r"line (\d+); error\s*:\s*(.*)")
 
 
+def ptx_version(tc):
+    """The newest PTX ISA of a CUDA 13 toolchain: 9.0 for 13.0, 9.2 for 13.2 (the release notes of the PTX ISA)."""
+    return f"9.{tc.version.split('.')[1]}"
+
+
 def assemble(tc, target, instructions=INSTRUCTIONS, cubin=None):
     """Which instructions a target refuses. All are one unit, and ptxas names each line that the target lacks.
 
@@ -131,7 +135,7 @@ def assemble(tc, target, instructions=INSTRUCTIONS, cubin=None):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "k.ptx")
         while left:
-            text, owner = UNIT.format(version=PTX_VERSION, target=target), [None] * 3
+            text, owner = UNIT.format(version=ptx_version(tc), target=target), [None] * 3
             for index, row in left.items():
                 text, owner = text + row.kernel(index), owner + [index] * row.kernel(index).count("\n")
             source.write_text(text)

@@ -214,5 +214,6 @@ def environment(home):
     """The variables that keep Jupyter's and IPython's files in `home` (Path), and choose the kernel of this environment."""
     (home / "ipython").mkdir(parents=True, exist_ok=True)
     return {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(FOLDER.parent),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
+            "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -126,4 +126,4 @@ def test_what_the_evidence_says(findings):
 
 def test_the_toolchain_is_the_one_that_the_snippets_need(tc):
     said = subprocess.run([tc.tool("ptxas"), "--version"], capture_output=True, text=True).stdout
-    assert f"V{tc.version}" in said and isa.PTX_VERSION == "9.2"
+    assert f"V{tc.version}" in said and isa.ptx_version(tc) == "9.2"
