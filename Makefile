@@ -28,7 +28,7 @@ $(VENV)/ready: requirements.txt
 	  echo "environment: installing requirements.txt into $(VENV) (a few minutes the first time)"; \
 	  $(PYTHON) -m venv $(VENV) || { echo "the venv could not be made: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }; \
 	  $(RUN) -m pip install --quiet --requirement requirements.txt; \
-	  echo "$(CURDIR)" > $$($(RUN) -c 'import site; print(site.getsitepackages()[0])')/collection.pth; \
+	  echo "$(CURDIR)" > $$($(RUN) -c "import site; print(site.getsitepackages()[0])")/collection.pth; \
 	  touch $@; fi'
 
 report: $(VENV)/ready
