@@ -56,7 +56,8 @@ def fetch(_=None):
         subjects.wheel(wheel.name, wheel.version, verify=True)
         if wheel.role == "subject" and wheel.name != "flashinfer-cubin":
             subjects.source(wheel.name, wheel.version)
-        console.print(f"  {wheel.requirement} {'in the cache' if known else 'fetched'}, {wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
+        came = "in the cache" if known else "fetched"
+        console.print(f"  {wheel.requirement} {came}, {wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
 
     console.print(f"subjects, in {cache.root()}")
     with ThreadPoolExecutor(4) as pool:
@@ -158,7 +159,8 @@ def main():
     command.set_defaults(run=notebook)
     commands.add_parser("fetch", help=fetch.__doc__).set_defaults(run=fetch)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGINT, signal.SIGTERM):  # a shell's background job starts with SIGINT ignored
+        signal.signal(name, signal.default_int_handler)
     os.environ.update(runner.environment(Path(sys.prefix) / "jupyter"))
     arguments.outputs.mkdir(parents=True, exist_ok=True)
     try:

@@ -78,7 +78,8 @@ def assemble(tc, target: str, body: str = "", directives: str = "") -> tuple[boo
         done = tc.run("ptxas", f"-arch={target}", str(path), "-o", str(path.with_suffix(".cubin")))
     said = re.search(r"^ptxas\s.*?(?:error|warning|fatal)\s*:\s*(.*)$", done.stdout + done.stderr, re.MULTILINE)
     if done.returncode and not said:
-        raise CollectionError(f"ptxas ended with {done.returncode} and no message for {target}", "check that ptxas knows this target: ptxas --list-arch")
+        raise CollectionError(f"ptxas ended with {done.returncode} and no message for {target}",
+                              "check that ptxas knows this target: ptxas --list-arch")
     return done.returncode == 0, said[1] if said else ""
 
 
@@ -145,7 +146,8 @@ def read_capacities(cutlass_include: Path) -> dict[int, tuple[int, str, int]]:
     found: dict[int, tuple[int, str, int]] = {}
     for sm, size, file, line in _scan(cutlass_include, "cutlass", r"\bsm(\d+)_smem_capacity_bytes\s*=\s*(\d+)\s*;"):
         if found.setdefault(int(sm), (int(size), file, line))[0] != int(size):
-            raise CollectionError(f"{file}:{line} says {size} B for SM{sm}, {found[int(sm)][1]} says {found[int(sm)][0]} B", "read both: CUTLASS changed")
+            raise CollectionError(f"{file}:{line} says {size} B for SM{sm}, {found[int(sm)][1]} says {found[int(sm)][0]} B",
+                                  "read both: CUTLASS changed")
     if not found:
         raise CollectionError(f"no smem_capacity_bytes constant under {cutlass_include}", "name the include folder of CUTLASS 3.0 or later")
     return found

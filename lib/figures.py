@@ -11,12 +11,13 @@ PLOTLY = "application/vnd.plotly.v1+json"
 COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "vermilion": "#D55E00",
            "sky": "#56B4E9", "purple": "#CC79A7", "yellow": "#F0E442", "grey": "#999999"}
 
+AXIS = dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True,
+            title=dict(standoff=8, font_size=13))
 TEMPLATE = go.layout.Template(layout=dict(
     colorway=list(COLOURS.values()), font=dict(family="system-ui, sans-serif", size=13, color="#333333"),
     paper_bgcolor="white", plot_bgcolor="white", margin=dict(l=60, r=20, t=40, b=60), height=380,
     legend=dict(orientation="h", yanchor="bottom", y=1.02, x=0), hoverlabel=dict(font_size=13),
-    xaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True, title=dict(standoff=8, font_size=13)),
-    yaxis=dict(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.5)", automargin=True, title=dict(standoff=8, font_size=13))))
+    xaxis=AXIS, yaxis=AXIS))
 
 
 class Chart:

@@ -125,7 +125,8 @@ def mark(job, index, name, reason):
 
 def work(job, pipe):
     """The process of one notebook: executes it and tells `pipe` of each cell, then of the end. Ends with the process that started it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
     os.environ.update(job.variables)
     os.dup2(LOG.fileno(), sys.stderr.fileno())
     try:
@@ -214,6 +215,7 @@ def environment(home):
     """The variables that keep Jupyter's and IPython's files in `home` (Path), and choose the kernel of this environment."""
     (home / "ipython").mkdir(parents=True, exist_ok=True)
     return {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
             "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

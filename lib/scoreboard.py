@@ -52,8 +52,9 @@ def html(part, findings):
             for bug in BUGS if any(finding["bug"] == bug for finding in findings)}
     for finding in findings:
         rows[f"{finding['bug']} · {BUGS[finding['bug']]}" if finding["bug"] else BUGS[0]][finding["beat"]].append(finding)
+    beats = [beat for beat in evidence.BEATS if any(cells[beat] for cells in rows.values())]
     module = TEMPLATES.get_template("scoreboard.html.j2").module
-    return HTML({"tally": lambda: module.tally(tally(findings), len(ledger.claims())), "board": lambda: module.board(rows, [beat for beat in evidence.BEATS if any(cells[beat] for cells in rows.values())]),
+    return HTML({"tally": lambda: module.tally(tally(findings), len(ledger.claims())), "board": lambda: module.board(rows, beats),
                  "claims": lambda: module.claims(decided(findings))}[part]())
 
 

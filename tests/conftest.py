@@ -62,5 +62,18 @@ def notebooks(tmp_path):
     return make
 
 
-needs_chromium = pytest.mark.skipif(not shutil.which("chromium") and not os.environ.get("CI"),
-                                    reason="chromium is not installed: apt-get install chromium, and run again")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+needs_chromium = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="chromium is not installed: apt-get install chromium, and run again")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, which asks for nothing outside this machine."""
+    from playwright.sync_api import sync_playwright
+    assert CHROMIUM, "in CI the site is tested in Chromium: apt-get install chromium"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()

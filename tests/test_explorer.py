@@ -8,6 +8,7 @@ from lib import explorer, models
 from lib.models import GB
 from tests.conftest import needs_chromium
 
+pytestmark = pytest.mark.xdist_group("browser")
 MEMORY, SPARE = 124.4 * GB, 2 * GB
 
 
@@ -31,15 +32,6 @@ def test_its_bundle_is_json_and_nothing_in_it_ends_the_script(shown):
     inside = bundle["text/html"].split('<script type="application/json">')[1].split("</script>")[0]
     assert "<" not in inside and json.loads(inside)["spare"] == SPARE
     assert bundle["text/html"].count("</script>") == 2 and "<table" in bundle[explorer.MIME]["table"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -48,5 +48,12 @@ def test_04_the_autotuner(findings):
     assert fate["right spec"]["calls that got the tuned tactic"] == 7
 
 
+def test_08_the_scoreboard(report, findings):
+    index = (report / "report" / "index.html").read_text()
+    assert all(f'id="claim-{claim}"' in index for claim in ledger.claims()) and "no finding" not in index
+    assert f"{len(ledger.claims())} claims." in index and "Not everything ran" not in index
+    assert (report / "report.zip").stat().st_size < 12e6
+
+
 def test_every_verdict_is_one_of_the_known(findings):
     assert {finding["verdict"] for finding in findings.values()} <= set(evidence.VERDICTS)
