@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from . import cache, evidence, ledger, record, runner, subjects, tensorrt_llm, toolchain
+from . import cache, evidence, ledger, record, runner, scoreboard, subjects, tensorrt_llm, toolchain
 from .errors import CollectionError
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")
@@ -109,24 +109,39 @@ def report(arguments):
         site.build(built, built / "report")
         shutil.make_archive(str(built / "report"), "zip", built, "report")
         publish(built)
-    scoreboard(found, jobs)
+    failures(jobs)
+    board(found)
     console.print(f"report: {outputs / 'report' / 'index.html'}")
     return any(job.state == runner.FAILED for job in jobs)
 
 
-def scoreboard(found, jobs):
-    """Print one screen: what failed, and each claim that a finding speaks to."""
+def failures(jobs):
+    """Print each notebook that failed, with its cell and error."""
     for job in jobs:
         if job.error:
-            console.print(f"FAILED {job.name}, {job.error}", style="bold red", highlight=False)
-    table = Table(title=f"{len(found)} findings", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("claim", "verdict", "tier", "finding"):
-        table.add_column(column, no_wrap=column != "finding")
-    for claim, finding in ledger.decide(found).items():
-        if finding:
-            table.add_row(claim, finding["verdict"], finding["tier"], finding["summary"])
+            console.print(f"FAILED {job.name}, {job.error}", style="bold red", highlight=False, markup=False)
+
+
+def board(found):
+    """Print one screen: bugs down, verdicts across, each claim with its tier."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("bug", *evidence.VERDICTS):
+        table.add_column(column)
+    for bug, name in scoreboard.BUGS.items():
+        mine = [(claim, finding) for claim, finding in scoreboard.decided(found) if claim.bug == bug and finding]
+        cells = [" ".join(claim.id for claim, finding in mine if finding["verdict"] == verdict) for verdict in evidence.VERDICTS]
+        if mine:
+            table.add_row(f"{bug or ''} {name}", *cells)
     console.print(table)
-    console.print(f"{sum(finding is None for finding in ledger.decide(found).values())} claims of {len(ledger.claims())} have no finding yet")
+    missing = [claim.id for claim, finding in scoreboard.decided(found) if finding is None]
+    console.print(f"{len(found)} findings; " + (f"no finding yet for {len(missing)} of {len(ledger.claims())} claims" if missing else "every claim has one"))
+
+
+def details(found):
+    """Print each finding of a notebook with its sentence."""
+    for finding in found:
+        about = f"{finding['claim']} " if finding["claim"] else ""
+        console.print(f"{about}{finding['verdict']} ({finding['tier']}) {finding['summary']}", highlight=False, markup=False)
 
 
 def notebook(arguments):
@@ -139,7 +154,8 @@ def notebook(arguments):
     folder.mkdir(exist_ok=True)
     job = runner.Job(paths[0], folder / paths[0].name, parse(arguments.parameters), arguments.cell_seconds)
     follow([job], 1)
-    scoreboard(record.findings(job.output), [job])
+    failures([job])
+    details(record.findings(job.output))
     console.print(f"executed notebook: {job.output}")
     return job.state == runner.FAILED
 

@@ -181,4 +181,5 @@ def static(target):
                                       ".highlight { background: transparent; }\n")
     for script in ("site.js", "explorer.js"):
         shutil.copyfile(TEMPLATES / script, target / script)
+    shutil.copyfile(TEMPLATES.parent.parent / "docs" / "screenshot.png", target / "preview.png")
     shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")

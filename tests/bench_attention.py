@@ -28,7 +28,3 @@ def inventory():
             {"bar": f"the same, rate against cuobjdump per file ({len(chosen)} files)", "measured": times, "limit": 25, "unit": "times",
              "ok": times >= 25}]
 
-
-def rows():
-    """All rows of this module."""
-    return inventory()

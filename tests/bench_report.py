@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from lib import autotuner, cache, runner, subjects, tuning
-from tests.conftest import ROOT, command
+from tests.conftest import CHROMIUM, ROOT, command
 
 
 def _timed(words, **keywords):
@@ -91,6 +91,21 @@ def runner_against_papermill():
         two = min(ours(2, folder)[0] for _ in range(2))
     return [_row("one job over papermill's command line", single, 1.0, "ratio"),
             _row("two jobs over the best schedule of two cores", two / _best_schedule(alone), 1.15, "ratio")]
+
+
+def index_in_a_browser():
+    """The time until the index of the last report answers in headless Chromium, and the size of the site."""
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = opened.new_page()
+        start = time.perf_counter()
+        page.goto((ROOT / "outputs" / "report" / "index.html").as_uri(), wait_until="load")
+        page.locator("a.skip").focus()
+        seconds = time.perf_counter() - start
+        opened.close()
+    size = sum(path.stat().st_size for path in (ROOT / "outputs" / "report").iterdir())
+    return [_row("index answers in Chromium", seconds, 2, "s"), _row("size of the site", size / 1e6, 12, "MB")]
 
 
 def autotuner_look_up():
