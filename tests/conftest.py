@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(sys.prefix) / "hypothesis"))  # not into the tree
 
 
 def command(*arguments, outputs, **keywords):
