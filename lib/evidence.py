@@ -119,7 +119,8 @@ class Investigation:
         claim : str, optional
             The claim of the ledger that it speaks to.
         values : dict, optional
-            The full table behind the summary; tables and arrays are turned into JSON.
+            The full table behind the summary; tables and arrays are turned into JSON. What was measured on a GPU gets ``as found``:
+            the device with its driver and clocks, by `machine.state`.
         unit : str
             The unit of the numbers, as in ``B``.
         sources : sequence of str
@@ -131,7 +132,9 @@ class Investigation:
             If a word is none of the known ones, a field has the wrong form, or the tier is higher than what was reached.
         """
         earned(tier, sources)
-        found = Finding(id, self.bug, beat, claim, verdict, tier, summary, plain(values or {}), unit, list(sources), self.notebook)
+        measured_on = {"as found": machine.state()} if tier in ("sm12x", "gpu") else {}
+        values = plain((values or {}) | measured_on)
+        found = Finding(id, self.bug, beat, claim, verdict, tier, summary, values, unit, list(sources), self.notebook)
         validate(asdict(found), FINDING, f"finding {id}")
         self.findings[id] = found
         display(found)

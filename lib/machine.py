@@ -1,6 +1,7 @@
 """The machine: its GPUs as the driver reports them, or why there are none."""
 
 import functools
+import subprocess
 from dataclasses import asdict, dataclass
 
 
@@ -63,6 +64,31 @@ def why_none() -> str:
 def driver() -> str:
     """CUDA version that the driver supports, for example ``13.2``; empty without a driver."""
     return _probe()[2]
+
+
+# What nvidia-smi is asked for, and under which name it is kept; a GB10 has no answer to some ("[N/A]"), which is kept as None.
+STATE = {"name": "device", "driver_version": "driver", "clocks.sm": "SM clock (MHz)", "clocks.max.sm": "highest SM clock (MHz)",
+         "clocks.mem": "memory clock (MHz)", "temperature.gpu": "temperature (C)", "power.draw": "power (W)"}
+
+
+def state() -> dict:
+    """The first GPU as it is found now: name, driver, clocks, temperature and power, by nvidia-smi; empty without it. Never raises."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(STATE)}", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip().split(", ")
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(STATE.values(), map(_number, said)))
+
+
+def _number(text: str):
+    """A number where the text is one, None where nvidia-smi has no answer, else the text."""
+    if text.startswith("["):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 @functools.cache

@@ -38,7 +38,8 @@ def describe(started, finished):
     name = gpus[0].name if gpus else f"{platform.machine()} without a GPU"
     return {
         "machine": {"name": name, "architecture": platform.machine(), "system": f"{platform.system()} {platform.release()}",
-                    "cores": os.cpu_count(), "driver": machine.driver() or "none", "gpus": [gpu.as_dict() for gpu in gpus]},
+                    "cores": os.cpu_count(), "driver": machine.driver() or "none",
+                    "as found": machine.state(), "gpus": [gpu.as_dict() for gpu in gpus]},
         "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in PACKAGES},
         "subjects": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in subjects.pins()],
         "started": started.isoformat(timespec="seconds"), "finished": finished.isoformat(timespec="seconds"), "commit": commit(),

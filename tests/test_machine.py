@@ -54,3 +54,14 @@ def test_a_disagreement_would_be_seen():
 def test_a_folder_without_cutlass_is_named(tmp_path):
     with pytest.raises(CollectionError, match="no smem_capacity_bytes"):
         architectures.read_capacities(tmp_path)
+
+
+def test_the_state_is_what_nvidia_smi_says_and_nothing_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.state() == {}
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA GB10, 580.95.05, 208, 3003, [N/A], 41, 4.51'\n")
+    program.chmod(0o755)
+    found = machine.state()
+    assert found["device"] == "NVIDIA GB10" and found["driver"] == "580.95.05" and found["memory clock (MHz)"] is None
+    assert found["SM clock (MHz)"] == 208 and set(found) == set(machine.STATE.values())
