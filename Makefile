@@ -5,17 +5,21 @@ N ?=
 P ?=
 B ?=
 T ?=
+NAME ?=
+EVIDENCE ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
 JUPYTER_HOME := $(CURDIR)/$(VENV)/jupyter
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: report test lab notebook bench clean help
+.PHONY: report record test lab notebook bench clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make report                     run all notebooks, build outputs/report/index.html"
+	@echo 'make report EVIDENCE="dir dir"  the same, with the evidence of other machines beside this one'
+	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
 	@echo "make test                       all tests"
 	@echo "make lab                        JupyterLab on the notebooks"
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
@@ -32,7 +36,11 @@ $(VENV)/ready: requirements.txt
 	  touch $@; fi'
 
 report: $(VENV)/ready
-	@$(RUN) -m lib report --jobs $(JOBS)
+	@$(RUN) -m lib report --jobs $(JOBS) $(if $(EVIDENCE),--evidence $(EVIDENCE))
+
+record: $(VENV)/ready
+	@test -n "$(NAME)" || { echo "name the recorded run: make record NAME=h100"; exit 1; }
+	@$(RUN) -m lib record --jobs $(JOBS) -- "$(NAME)"
 
 test: $(VENV)/ready
 	@$(RUN) -m lib fetch

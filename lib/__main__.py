@@ -1,4 +1,4 @@
-"""The commands behind make: report, notebook, fetch. The only module that prints."""
+"""The commands behind make: report, record, notebook, fetch. The only module that prints."""
 
 import argparse
 import fcntl
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from . import cache, evidence, ledger, record, runner, scoreboard, subjects, tensorrt_llm, toolchain
+from . import cache, evidence, ledger, machine, record, runner, scoreboard, subjects, tensorrt_llm
 from .errors import CollectionError
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")
@@ -49,22 +49,45 @@ def follow(jobs, at_once):
                 print(f"{job.name}: {job.state}, cell {job.cell} of {job.cells}, {job.elapsed:.0f} s {job.error}".rstrip(), flush=True)
 
 
-def fetch(_=None):
-    """Bring every subject and the toolchain into the cache, and say what is there."""
+def bring():
+    """Bring every subject and the toolchain into the cache, and say what is there; what cannot be had is said, and the rest goes on.
+
+    A file in the cache that is not what was pinned stops everything (CollectionError): it must not be examined.
+    The answer has the requirements that cannot be had, each with the reason (dict of str to str).
+    """
+    steps = set()
+
     def one(wheel):
         known = wheel.path.is_file()
-        subjects.wheel(wheel.name, wheel.version, verify=True)
+        try:
+            subjects.wheel(wheel.name, wheel.version, verify=True)
+        except CollectionError as error:
+            if wheel.path.is_file():
+                raise
+            steps.add(error.next_step)
+            console.print(f"  {wheel.requirement} CANNOT BE HAD: {error.what}", style="bold red", highlight=False, markup=False)
+            return wheel, error.what
         if wheel.role == "subject" and wheel.name != "flashinfer-cubin":
             subjects.source(wheel.name, wheel.version)
         came = "in the cache" if known else "fetched"
         console.print(f"  {wheel.requirement} {came}, {wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
+        return wheel, ""
 
     console.print(f"subjects, in {cache.root()}")
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(one, subjects.pins()))
-    console.print(f"  CUDA toolchain {toolchain.find().version}")
+        missing = {wheel.requirement: reason for wheel, reason in pool.map(one, subjects.pins()) if reason}
+    using = record.compiler()
+    console.print(f"  CUDA toolchain {using['version']}" + (", of SM12X_CUDA_HOME" if using["from"] != "pinned" else ""))
     found = tensorrt_llm.find() or tensorrt_llm.fetch()
     console.print(f"  TensorRT-LLM: {found or 'not here (neither installed, nor TRTLLM_SRC, nor the network); recorded facts stand in'}")
+    for step in sorted(steps):
+        console.print(f"  next: {step}; until then, what needs a missing subject fails, and the rest runs", highlight=False, markup=False)
+    return missing
+
+
+def fetch(_=None):
+    """Bring every subject and the toolchain into the cache; status 1 if one cannot be had."""
+    return bool(bring())
 
 
 def publish(built):
@@ -87,31 +110,55 @@ def parse(pairs):
     return {name: yaml.safe_load(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
+def collect(arguments, built):
+    """Fetch, run all notebooks into `built`, the last one fed with what the others found, and write its evidence.json (jobs, run, findings)."""
+    from . import site
+    missing, started = bring(), datetime.now(UTC)
+    (built / "notebooks").mkdir()
+    jobs = [runner.Job(path, built / "notebooks" / path.name, cell_seconds=arguments.cell_seconds)
+            for path in sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))]
+    last = [job for job in jobs if job.name == site.SCOREBOARD]
+    console.print(f"notebooks, {arguments.jobs} at once")
+    follow(runner.longest_first([job for job in jobs if job not in last], arguments.outputs / "notebooks"), arguments.jobs)
+    found = [finding for job in jobs if job.output.is_file() for finding in record.findings(job.output)]
+    run = record.describe(started, datetime.now(UTC), missing=missing)
+    record.write(built / "evidence.json", run, found)
+    for job in last:
+        job.variables = {"SM12X_EVIDENCE": str(built / "evidence.json")}
+    follow(last, 1)
+    run["failed"] = {job.name: job.error for job in jobs if job.error}
+    record.write(built / "evidence.json", run, found)
+    return jobs, run, found
+
+
 def report(arguments):
     """Run all notebooks, collect the evidence, build the site, swap it in, and show the scoreboard."""
     from . import site
-    fetch()
-    started, outputs = datetime.now(UTC), arguments.outputs
+    outputs = arguments.outputs
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".building-") as folder:
         built = Path(folder)
-        (built / "notebooks").mkdir()
+        jobs, _, found = collect(arguments, built)
         (built / "report").mkdir()
-        jobs = [runner.Job(path, built / "notebooks" / path.name, cell_seconds=arguments.cell_seconds)
-                for path in sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))]
-        last = [job for job in jobs if job.name == site.SCOREBOARD]
-        console.print(f"notebooks, {arguments.jobs} at once")
-        follow(runner.longest_first([job for job in jobs if job not in last], outputs / "notebooks"), arguments.jobs)
-        found = [finding for job in jobs if job.output.is_file() for finding in record.findings(job.output)]
-        record.write(built / "evidence.json", record.describe(started, datetime.now(UTC)), found)
-        for job in last:
-            job.variables = {"SM12X_EVIDENCE": str(built / "evidence.json")}
-        follow(last, 1)
         site.build(built, built / "report")
         shutil.make_archive(str(built / "report"), "zip", built, "report")
         publish(built)
     failures(jobs)
     board(found)
     console.print(f"report: {outputs / 'report' / 'index.html'}")
+    return any(job.state == runner.FAILED for job in jobs)
+
+
+def recording(arguments):
+    """Run all notebooks, and keep this machine's evidence for other machines' reports: outputs/recorded/NAME/evidence.json."""
+    record.named(arguments.name)
+    if not machine.gpus():
+        console.print("no GPU here: this records what a CPU decides")
+    with tempfile.TemporaryDirectory(dir=arguments.outputs, prefix=".recording-") as folder:
+        jobs, run, found = collect(arguments, Path(folder))
+        failures(jobs)
+        board(found)
+        kept = record.keep(arguments.recorded or arguments.outputs / "recorded", arguments.name, run, found, Path(folder))
+    console.print(f"recorded: {kept}, {kept.stat().st_size:,} B of {record.LARGEST:,}, on {run['machine']['name']}", highlight=False, markup=False)
     return any(job.state == runner.FAILED for job in jobs)
 
 
@@ -165,10 +212,15 @@ def main():
     parser.add_argument("--notebooks", default=runner.FOLDER, help="the folder of the notebooks")
     parser.add_argument("--outputs", type=Path, default=record.REPOSITORY / "outputs", help="the folder of what is made")
     parser.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS, help="the longest that one cell may take")
+    parser.add_argument("--recorded", type=Path, help="the folder of recorded runs; recorded/ in that of what is made")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("report", help=report.__doc__)
     command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
     command.set_defaults(run=report)
+    command = commands.add_parser("record", help=recording.__doc__)
+    command.add_argument("name", help="of the folder under outputs/recorded/")
+    command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
+    command.set_defaults(run=recording)
     command = commands.add_parser("notebook", help=notebook.__doc__)
     command.add_argument("number")
     command.add_argument("parameters", nargs="*")
@@ -185,7 +237,7 @@ def main():
         console.print(f"{error}", style="bold red", highlight=False, markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("stopped; the last report is as it was")
+        console.print(f"stopped; the last {'recording' if arguments.run is recording else 'report'} is as it was")
         sys.exit(130)
 
 
