@@ -107,12 +107,16 @@ def spread(samples, name):
     return {name: middle, f"{name}, lower quartile": low, f"{name}, upper quartile": high}
 
 
-def elapsed(action, repeats=REPEATS, warm=WARM):
-    """Milliseconds of an action on the current stream, by CUDA events (list of float, one for each repeat)."""
+def elapsed(action, repeats=REPEATS, warm=WARM, before=lambda: None):
+    """Milliseconds of an action on the current stream, by CUDA events (list of float, one for each repeat).
+
+    `before` is called ahead of each repeat, untimed; the repeat waits behind what it leaves on the stream.
+    """
     samples = []
     for turn in range(warm + repeats):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
+        before()
         start.record()
         action()
         end.record()

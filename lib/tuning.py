@@ -116,68 +116,121 @@ def cost(original, changed, rounds=40, calls=400):
     return pd.DataFrame(rows)
 
 
+def stride(rows):
+    """Elements between two blocks of k in the 1-D activation scale: the rows, padded to a multiple of 4."""
+    return -(-rows // 4) * 4
+
+
 def scale_length(rows, columns):
     """Elements of the 1-D activation scale of ``fp8_quantize_1x128`` off SM100, as TensorRT-LLM pads it (rows to 4, blocks of 128)."""
-    blocks = -(-columns // 128)
-    return -(-(-(-rows // 4) * 4 * blocks * 4) // 128) * 128 // 4
+    return -(-(stride(rows) * -(-columns // 128) * 4) // 128) * 128 // 4
 
 
-def warm_up(tuner, dimension, sizes=(300, 400, 511, 512, 64, 100, 600), tuned=512, columns=256):
-    """Tune an operator like TensorRT-LLM's ``fp8_block_scaling_gemm`` and then call it, with the tuner's real code and a stand-in for the clock.
+class Paper:
+    """An operator of shapes alone, like TensorRT-LLM's ``fp8_block_scaling_gemm``: three tactics, and nothing is computed."""
+
+    valid = [0, 1, 2]
+
+    def __init__(self, columns=256):
+        self.columns = columns
+
+    def inputs(self, rows):
+        """Activation (m, k), weight, scale vector, and weight scales (list of tensors)."""
+        scale = torch.empty(scale_length(rows, self.columns))
+        return [torch.empty(rows, self.columns), torch.empty(32, self.columns), scale, torch.empty(1, 2)]
+
+    def run(self, inputs, tactic):
+        """Do nothing."""
+
+
+@contextlib.contextmanager
+def fresh(tuner, clock=None):
+    """A new tuner for the length of a block, and the warnings that it logs (list of str); `clock` takes the place of the real timing.
+
+    Parameters
+    ----------
+    tuner : module
+        From `autotuner.load`.
+    clock : callable, optional
+        From a tactic to its time. Without it the tuner times on the GPU, as it always does.
+    """
+    def stopwatch(self, runner, inputs, tactic, *_, **__):
+        runner(inputs, tactic=tactic)
+        return clock(tactic)
+
+    said, whole = [], tuner.AutoTuner
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda entry: said.append(entry.getMessage())
+    tuner.logger.addHandler(listener)
+    real, capturing = whole._profile_single_kernel, torch.cuda.is_current_stream_capturing
+    whole._instance = None
+    try:
+        if clock:
+            whole._profile_single_kernel, torch.cuda.is_current_stream_capturing = stopwatch, lambda: False
+        yield said
+    finally:
+        whole._profile_single_kernel, torch.cuda.is_current_stream_capturing = real, capturing
+        whole._instance = None
+        tuner.logger.removeHandler(listener)
+
+
+def drive(tuner, dimension, operator, sizes, tuned=512, buckets=(64, 128, 256, 512), clock=None):
+    """Tune an operator and then ask for the tactics of calls, with the tuner's real code.
 
     Its inputs are a (m, k) activation and a scale that is a vector of `scale_length`; its constraint spec names `dimension` of that scale:
-    1, as for SM100, which a vector does not have, or 0, which fits. Tactic 1 is the fastest of three.
+    1, as for SM100, which a vector does not have, or 0, which fits.
+
+    Parameters
+    ----------
+    operator : `Paper` or `scaled_gemm.Operator`
+        With ``inputs(m)``, ``valid`` (its tactics) and ``run(inputs, tactic)``.
+    sizes : sequence of int
+        The m of each call after warm-up, which happens at m = `tuned`.
+    clock : callable, optional
+        As `fresh` takes it.
 
     Returns
     -------
     dict
-        ``tuning``: what warm-up at m = `tuned` came to (the tactic, or its exception); ``profiled``: calls of the kernel in warm-up;
-        ``wrong scales``: how many of them had a scale of the wrong length; ``tactics``: m to the tactic chosen afterwards (-1: default);
-        ``said``: the warnings that it logged.
+        ``tuning``: what warm-up came to (the tactic, or its exception); ``profiled``: launches that warm-up timed;
+        ``wrong scales``: how many of them had a scale of the wrong length, and ``short scales``: one that is too short, past which
+        a kernel that trusts its shapes reads; ``tactics``: m to the tactic chosen afterwards (-1: default); ``said``: its warnings.
     """
-    seen = []
+    spare = []
 
     class Runner(tuner.TunableRunner):
         __hash__ = object.__hash__
 
         def get_valid_tactics(self, inputs, profile):
-            return [0, 1, 2]
+            return operator.valid
 
         def forward(self, inputs, tactic=-1, do_preparation=False, **keywords):
             activation, _, scale, _ = inputs
-            seen.append(scale.numel() == scale_length(*activation.shape))
-
-    def stopwatch(self, runner, inputs, tactic, *_, **__):
-        runner(inputs, tactic=tactic)
-        return {0: 3.0, 1: 1.0, 2: 2.0}[tactic]
+            if not do_preparation:
+                spare.append(scale.numel() - scale_length(*activation.shape))
+            return operator.run(inputs, tactic)
 
     rule = {0: lambda shapes: scale_length(*shapes[0]), 1: lambda shapes: shapes[0][0]}[dimension]
     configured = tuner.TuningConfig(
-        dynamic_tensor_specs=(tuner.DynamicTensorSpec((0,), (0,), (64, 128, 256, 512), autotuner.power_of_2),),
-        constraint_specs=(tuner.ConstraintSpec(2, dimension, rule),))
+        dynamic_tensor_specs=(tuner.DynamicTensorSpec((0,), (0,), buckets, autotuner.power_of_2),),
+        constraint_specs=(tuner.ConstraintSpec(2, dimension, rule),), use_cold_l2_cache=not clock)
     runners = [Runner()]
 
     def choose(size, tune):
-        inputs = [torch.empty(size, columns), torch.empty(32, columns), torch.empty(scale_length(size, columns)), torch.empty(1, 2)]
         with tuner.autotune(tune), contextlib.redirect_stderr(io.StringIO()):
-            return tuner.AutoTuner.get().choose_one("fp8_block_scaling_gemm", runners, configured, inputs)[1]
+            return tuner.AutoTuner.get().choose_one("fp8_block_scaling_gemm", runners, configured, operator.inputs(size))[1]
 
-    said = []
-    listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda entry: said.append(entry.getMessage())
-    tuner.logger.addHandler(listener)
-    real, capturing = tuner.AutoTuner._profile_single_kernel, torch.cuda.is_current_stream_capturing
-    tuner.AutoTuner._instance = None
-    try:
-        tuner.AutoTuner._profile_single_kernel, torch.cuda.is_current_stream_capturing = stopwatch, lambda: False
+    with fresh(tuner, clock) as said:
         tuning = autotuner.attempt(choose, tuned, True)
-        profiled, right = len(seen), sum(seen)
+        profiled = len(spare)
         tactics = {size: str(autotuner.attempt(choose, size, False)) for size in sizes}
-    finally:
-        tuner.AutoTuner._profile_single_kernel, torch.cuda.is_current_stream_capturing = real, capturing
-        tuner.AutoTuner._instance = None
-        tuner.logger.removeHandler(listener)
-    return {"tuning": str(tuning), "profiled": profiled, "wrong scales": profiled - right, "tactics": tactics, "said": said}
+    return {"tuning": str(tuning), "profiled": profiled, "wrong scales": sum(map(bool, spare[:profiled])),
+            "short scales": sum(each < 0 for each in spare[:profiled]), "tactics": tactics, "said": said}
+
+
+def warm_up(tuner, dimension, sizes=(300, 400, 511, 512, 64, 100, 600), tuned=512):
+    """`drive` an operator of shapes alone, with a stand-in for the clock that finds tactic 1 the fastest of three."""
+    return drive(tuner, dimension, Paper(), sizes, tuned, clock={0: 3.0, 1: 1.0, 2: 2.0}.get)
 
 
 def fallen_back(tactics):
