@@ -174,7 +174,8 @@ class Operator:
         Returns
         -------
         DataFrame
-            tactic, m, and the relative error in the Frobenius norm (NaN if an element was not written or the padding was used).
+            tactic, m, the relative error in the Frobenius norm (NaN if an element was not written or the padding was used), and the one
+            that rounding the reference to bf16 makes.
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
         for size in sizes:
@@ -182,8 +183,8 @@ class Operator:
                 inputs = self.inputs(size)
                 right = dequantise(inputs[0], matrix(inputs[2], size, self.depth // 128), 1) @ known.T
                 out = torch.full((size, self.columns), float("nan"), dtype=torch.bfloat16, device=self.device)
-                error = (self.run(inputs, tactic, out).double() - right).norm() / right.norm()
-                rows.append({"tactic": tactic, "m": size, "relative error": error.item()})
+                error, least = ((each.double() - right).norm() / right.norm() for each in (self.run(inputs, tactic, out), right.bfloat16()))
+                rows.append({"tactic": tactic, "m": size, "relative error": error.item(), "of bf16 alone": least.item()})
         return pd.DataFrame(rows)
 
 
