@@ -9,6 +9,7 @@ told the length and does not read what is not there, so that nothing is harmed; 
 """
 
 import importlib.util
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -113,7 +114,7 @@ class Operator:
     """
 
     def __init__(self, columns=4096, depth=7168, device="cuda", tactics=TACTICS):
-        self.columns, self.depth, self.device, self.tactics = columns, depth, device, tactics
+        self.columns, self.depth, self.device, self.tactics, self.built = columns, depth, device, tactics, {}
         self.weight, self.weight_scale = quantise(torch.randn(columns, depth, device=device), 128)
         self.states = [self._try(number) for number in range(len(tactics))]
 
@@ -127,11 +128,13 @@ class Operator:
         from .scaled_gemm_kernel import kernel
 
         activation, weight, scale, weight_scale = inputs
-        rows, chosen = len(activation), self.tactics[self.default if tactic == -1 else tactic]
+        rows, number = len(activation), self.default if tactic == -1 else tactic
+        chosen = self.tactics[number]
         out = torch.empty(rows, self.columns, dtype=torch.bfloat16, device=self.device) if out is None else out
         grid = -(-rows // chosen.m), self.columns // chosen.n
-        kernel[grid](activation, weight, out, scale, weight_scale, rows, self.columns, self.depth // 128, tuning.stride(rows),
-                     scale.numel(), tile_m=chosen.m, tile_n=chosen.n, num_warps=chosen.warps, num_stages=chosen.stages)
+        self.built[number] = kernel[grid](
+            activation, weight, out, scale, weight_scale, rows, self.columns, self.depth // 128, tuning.stride(rows), scale.numel(),
+            tile_m=chosen.m, tile_n=chosen.n, num_warps=chosen.warps, num_stages=chosen.stages)
         return out
 
     def _try(self, number):
@@ -163,9 +166,9 @@ class Operator:
         return self.valid[0]
 
     def table(self):
-        """The tactics (DataFrame): tile, warps, stages, bytes of the pipeline, whether these fit SM121's limit, and the state here."""
+        """The tactics (DataFrame): tile, warps, stages, bytes of the pipeline and of shared memory as compiled, instruction, state here."""
         return pd.DataFrame([{"tactic": number, "tile": f"{each.m}x{each.n}", "warps": each.warps, "stages": each.stages,
-                              "pipeline (B)": each.shared, "fits SM121": each.shared <= LIMIT, "here": self.states[number] or "runs"}
+                              "pipeline (B)": each.shared, **compiled(self.built.get(number)), "here": self.states[number] or "runs"}
                              for number, each in enumerate(self.tactics)])
 
     def errors(self, sizes):
@@ -186,6 +189,14 @@ class Operator:
                 error, least = ((each.double() - right).norm() / right.norm() for each in (self.run(inputs, tactic, out), right.bfloat16()))
                 rows.append({"tactic": tactic, "m": size, "relative error": error.item(), "of bf16 alone": least.item()})
         return pd.DataFrame(rows)
+
+
+def compiled(kernel):
+    """What Triton made of a tactic: bytes of shared memory a block, and the instruction that multiplies with its type (dict; maybe empty)."""
+    if not hasattr(kernel, "asm"):
+        return {}
+    found = re.search(r"(wgmma|tcgen05\.mma|mma)[\w.:]*?(\.(?:e4m3|f16|bf16|f8f6f4)\b|kind::\w+)", kernel.asm.get("ptx", ""))
+    return {"shared (B)": kernel.metadata.shared, "multiplies": f"{found[1]} {found[2].strip('.')}" if found else "not known"}
 
 
 def measure(operator, sizes, repeats=30, cycles=300_000):

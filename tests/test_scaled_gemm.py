@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pandas as pd
@@ -72,6 +73,18 @@ def test_a_tactic_that_cannot_run_is_left_out_and_shown(monkeypatch):
     monkeypatch.setattr(scaled_gemm.Operator, "run", lambda *_: 1 / 0)
     with pytest.raises(CollectionError, match="no tactic runs on this device; the first says: ZeroDivisionError"):
         scaled_gemm.Operator(128, 128, device="cpu").default
+
+
+@pytest.mark.parametrize("ptx, told", [
+    ("wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {", "wgmma e4m3"),
+    ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {", "mma f16"),
+    ("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {", "mma e4m3"),
+    ("tcgen05.mma.cta_group::1.kind::f8f6f4 [", "tcgen05.mma kind::f8f6f4"),
+    ("ld.global.b32 %r1", "not known")])
+def test_the_instruction_is_read_from_the_ptx(ptx, told):
+    kernel = types.SimpleNamespace(asm={"ptx": ptx}, metadata=types.SimpleNamespace(shared=98304))
+    assert scaled_gemm.compiled(kernel) == {"shared (B)": 98304, "multiplies": told}
+    assert scaled_gemm.compiled(None) == {}
 
 
 def test_scales_that_are_too_short_are_told_from_those_too_long(tree):
