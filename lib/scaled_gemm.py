@@ -192,7 +192,7 @@ class Operator:
 
 
 def compiled(kernel):
-    """What Triton made of a tactic: bytes of shared memory a block, and the instruction that multiplies with its type (dict; maybe empty)."""
+    """What Triton made of a tactic: bytes of shared memory a block, and the instruction that multiplies, with its type (dict)."""
     if not hasattr(kernel, "asm"):
         return {}
     found = re.search(r"(wgmma|tcgen05\.mma|mma)[\w.:]*?(\.(?:e4m3|f16|bf16|f8f6f4)\b|kind::\w+)", kernel.asm.get("ptx", ""))
