@@ -64,7 +64,7 @@ def test_a_notebook_about_a_bug_has_five_beats(path):
 
 
 def test_modules_are_short_and_do_not_print():
-    for path in (ROOT / "lib").glob("*.py"):
+    for path in (ROOT / "lib").rglob("*.py"):
         text = path.read_text()
         assert len(text.splitlines()) <= 280, f"{path.name} is no longer one noun"
         assert path.name == "__main__.py" or not re.search(r"^\s*print\(", text, re.MULTILINE), f"{path.name} prints"
