@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from . import cache, evidence, ledger, machine, record, runner, scoreboard, subjects, tensorrt_llm
+from . import cache, evidence, ledger, machine, machines, record, runner, scoreboard, subjects, tensorrt_llm
 from .errors import CollectionError
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")
@@ -110,8 +110,8 @@ def parse(pairs):
     return {name: yaml.safe_load(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def collect(arguments, built):
-    """Fetch, run all notebooks into `built`, the last one fed with what the others found, and write its evidence.json (jobs, run, findings)."""
+def collect(arguments, built, others):
+    """Fetch, run all notebooks into `built`, the last one fed with what they and other machines found; evidence.json (jobs, run, findings)."""
     from . import site
     missing, started = bring(), datetime.now(UTC)
     (built / "notebooks").mkdir()
@@ -124,7 +124,7 @@ def collect(arguments, built):
     run = record.describe(started, datetime.now(UTC), missing=missing)
     record.write(built / "evidence.json", run, found)
     for job in last:
-        job.variables = {"SM12X_EVIDENCE": str(built / "evidence.json")}
+        job.variables = {"SM12X_EVIDENCE": str(built / "evidence.json"), "SM12X_OTHERS": os.pathsep.join(map(str, others))}
     follow(last, 1)
     run["failed"] = {job.name: job.error for job in jobs if job.error}
     record.write(built / "evidence.json", run, found)
@@ -137,13 +137,16 @@ def report(arguments):
     outputs = arguments.outputs
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".building-") as folder:
         built = Path(folder)
-        jobs, _, found = collect(arguments, built)
+        paths = [path.absolute() for path in (*machines.recorded(arguments.recorded or outputs / "recorded"), *arguments.evidence)]
+        jobs, _, found = collect(arguments, built, paths)
+        others, refused = machines.gather(paths)
         (built / "report").mkdir()
-        site.build(built, built / "report")
+        site.build(built, built / "report", others, refused)
         shutil.make_archive(str(built / "report"), "zip", built, "report")
         publish(built)
     failures(jobs)
     board(found)
+    beside(others, refused)
     console.print(f"report: {outputs / 'report' / 'index.html'}")
     return any(job.state == runner.FAILED for job in jobs)
 
@@ -154,7 +157,7 @@ def recording(arguments):
     if not machine.gpus():
         console.print("no GPU here: this records what a CPU decides")
     with tempfile.TemporaryDirectory(dir=arguments.outputs, prefix=".recording-") as folder:
-        jobs, run, found = collect(arguments, Path(folder))
+        jobs, run, found = collect(arguments, Path(folder), [])
         failures(jobs)
         board(found)
         kept = record.keep(arguments.recorded or arguments.outputs / "recorded", arguments.name, run, found, Path(folder))
@@ -182,6 +185,14 @@ def board(found):
     console.print(table)
     missing = [claim.id for claim, finding in scoreboard.decided(found) if finding is None]
     console.print(f"{len(found)} findings; " + (f"no finding yet for {len(missing)} of {len(ledger.claims())} claims" if missing else "every claim has one"))
+
+
+def beside(others, refused):
+    """Print which other machines are in the report, and which files are not, with the reason."""
+    for machine in others:
+        console.print(f"beside this machine: {machine.label}, {len(machine.findings)} findings", highlight=False, markup=False)
+    for path, reason in refused:
+        console.print(f"NOT SHOWN {path}: {reason}", style="bold red", highlight=False, markup=False)
 
 
 def details(found):
@@ -216,6 +227,7 @@ def main():
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("report", help=report.__doc__)
     command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
+    command.add_argument("--evidence", type=Path, nargs="+", default=[], help="evidence of other machines: files, or folders with an evidence.json")
     command.set_defaults(run=report)
     command = commands.add_parser("record", help=recording.__doc__)
     command.add_argument("name", help="of the folder under outputs/recorded/")

@@ -71,7 +71,7 @@ def validate(value, schema, name):
         jsonschema.validate(value, schema)
     except jsonschema.ValidationError as error:
         place = ".".join(map(str, error.absolute_path)) or "the whole"
-        raise CollectionError(f"{name} is not as the schema says: {place}: {error.message}", "see lib/evidence.schema.json") from error
+        raise CollectionError(f"{name} is not as the schema says: {place[:80]}: {error.message[:200]}", "see lib/evidence.schema.json") from error
 
 
 def earned(tier, sources):

@@ -106,8 +106,8 @@ def write(path, run, found, largest=None):
 
 
 def compact(value):
-    """JSON without white space (str)."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON without white space (str); a number that is none is a ValueError."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def check(record, name):
@@ -186,19 +186,38 @@ def named(name):
         raise CollectionError(f"{name!r} cannot be the name of a recorded run", "use up to 64 letters, digits, -, _ and ., as in: make record NAME=h100")
 
 
-def read(path):
+def read(path, largest=None):
     """Read an evidence.json.
+
+    Parameters
+    ----------
+    path : Path or str
+    largest : int, optional
+        The most bytes that are read.
 
     Raises
     ------
     CollectionError
-        If the file is missing, is no JSON, or is not as the schema says.
+        If the file is missing, no file, too large, unreadable or no JSON, or if it is not as the schema says.
     """
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    path = Path(path)
     try:
-        record = json.loads(Path(path).read_text())
+        if path.exists() and not path.is_file():
+            raise CollectionError(f"{path} is no file", "name an evidence.json, or the folder that holds it")
+        if (size := path.stat().st_size) > (largest or size):
+            raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read", "keep fewer rows in the values of its findings")
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        compact(record).encode()  # what could not be written again: text that is no Unicode, numbers that are none
     except FileNotFoundError as error:
         raise CollectionError(f"there is no {path}", "make report writes it") from error
-    except ValueError as error:
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another file") from error
+    except (ValueError, RecursionError) as error:
         raise CollectionError(f"{path} is damaged: {error}", "make it anew with make report") from error
-    evidence.validate(record, evidence.SCHEMA, str(path))
+    if isinstance(record, dict) and record.get("schema", 1) != 1:
+        raise CollectionError(f"{path} is of schema {str(record['schema'])[:20]}, and this collection reads schema 1", "make it anew with this collection")
+    check(record, str(path))
     return record

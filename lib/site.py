@@ -16,7 +16,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from . import evidence, explorer, ledger, scoreboard
+from . import evidence, explorer, ledger, machines, record, scoreboard
 from .figures import PLOTLY
 
 COLLECTION = "Five bugs on SM12x"
@@ -129,7 +129,7 @@ def contents(body):
     return headings
 
 
-def build(run, target):
+def build(run, target, others=(), refused=()):
     """Make the site of a run.
 
     Parameters
@@ -138,6 +138,10 @@ def build(run, target):
         A folder with ``notebooks/`` (executed) and ``evidence.json``.
     target : Path
         An empty folder for the site.
+    others : list of machines.Machine
+        Those that are shown beside this one; each gets a page.
+    refused : list of (str, str)
+        Evidence that is not shown, with the reason.
 
     Returns
     -------
@@ -147,26 +151,38 @@ def build(run, target):
     evidence_of_run = json.loads((run / "evidence.json").read_text())
     findings = evidence_of_run["findings"]
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    failures = [page for page in pages if page.failed]
+    mine = machines.here(evidence_of_run)
+    index = {"failures": [page for page in pages if page.failed], "refused": refused, "missing": mine.run.get("missing")}
 
     def write(name, title, description, body, **more):
         shell = scoreboard.TEMPLATES.get_template("page.html.j2")
         html = shell.render(name=name, title=title, description=description, body=Markup(linked(body, pages)), collection=COLLECTION,
-                            pages=pages, run=evidence_of_run["run"], toc=contents(body), charts='class="plot"' in body,
+                            pages=pages, others=others, run=mine.run, toc=contents(body), charts='class="plot"' in body,
                             explorer='class="explorer"' in body, **more)
         (target / f"{name}.html").write_text(html)
 
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
         body, _ = Exporter().from_notebook_node(page.notebook)
-        write(page.file, page.title, page.description, body, previous=before, next=after, failures=failures if page.file == "index" else [])
+        write(page.file, page.title, page.description, body, previous=before, next=after, **(index if page.file == "index" else {}))
     if not (target / "index.html").exists():
         parts = {part: table_html(scoreboard.html(part, findings).data) for part in ("tally", "board", "claims")}
+        parts |= {name: sanitized(machines.html(part, mine, others, refused).data)
+                  for name, part in (("machines", "claims"), ("apart", "apart"), ("elsewhere", "elsewhere"))}
         body = scoreboard.TEMPLATES.get_template("index.html.j2").render(collection=COLLECTION, **parts)
-        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body, failures=failures)
+        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body, **index)
     for claim, deciding in scoreboard.decided(findings):
-        others = [finding for finding in findings if finding["claim"] == claim.id and finding is not deciding]
-        body = scoreboard.TEMPLATES.get_template("claim.html.j2").render(claim=claim, deciding=deciding, others=others)
+        about = [finding for finding in findings if finding["claim"] == claim.id and finding is not deciding]
+        beside = [(machine, machine.decided[claim.id], machines.unlike(deciding, machine.decided[claim.id])) for machine in others]
+        body = scoreboard.TEMPLATES.get_template("claim.html.j2").render(claim=claim, deciding=deciding, others=about, beside=beside)
         write(f"claim-{claim.id}", f"Claim {claim.id}: {deciding['verdict'] if deciding else 'no finding'}", claim.text, body)
+    for machine in others:
+        same = {finding["id"]: f"{finding['notebook']}.ipynb#{finding['id']}" for finding in findings
+                if finding["values"] == machine.by_id.get(finding["id"], {}).get("values")}
+        body = scoreboard.TEMPLATES.get_template("machine.html.j2").render(
+            machine=machine, found=machines.compare(mine, machine), links=same, ledger=ledger.claims(),
+            tally=scoreboard.tally(machine.findings))
+        write(machine.page, machine.label, f"What {machine.device} found, beside this machine.", body)
+        (target / f"evidence-{machine.slug}.json").write_text(record.compact({"schema": 1, "run": machine.run, "findings": machine.findings}))
     static(target)
     shutil.copyfile(run / "evidence.json", target / "evidence.json")
     return target / "index.html"
