@@ -102,7 +102,7 @@ def read(path):
     CollectionError
         If it is missing, too large, unreadable, damaged, of another form, or holds too much to be shown.
     """
-    path = Path(path) / "evidence.json" if Path(path).is_dir() else Path(path)
+    path = Path(path, "evidence.json") if os.path.isdir(path) else Path(path)
     kept = record.read(path, LARGEST)
     if len(kept["findings"]) > MOST or depth(kept) > DEEPEST:
         raise CollectionError(f"{path} holds {len(kept['findings']):,} findings, in {depth(kept)} levels; at most {MOST:,} in {DEEPEST} are shown",

@@ -29,7 +29,7 @@ def report(tmp_path_factory):
     with open(shared / "report.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not log.exists():
-            words, keywords = command("report", outputs=folder)
+            words, keywords = command("--recorded", ROOT / "outputs" / "recorded", "report", outputs=folder)
             done = subprocess.run(words, capture_output=True, **keywords)
             log.write_text(f"status {done.returncode}\n{done.stdout}\n{done.stderr}")
     assert log.read_text().startswith("status 0\n"), log.read_text()[-3000:]

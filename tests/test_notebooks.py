@@ -2,7 +2,7 @@
 
 import json
 
-from lib import evidence, ledger, machine
+from lib import evidence, ledger, machine, machines
 from tests.conftest import ROOT
 
 
@@ -50,7 +50,8 @@ def test_04_the_autotuner(findings):
 
 def test_08_the_scoreboard(report, findings):
     index = (report / "report" / "index.html").read_text()
-    assert all(f'id="claim-{claim}"' in index for claim in ledger.claims()) and "no finding" not in index
+    assert all(f'id="claim-{claim}"' in index for claim in ledger.claims()) and 'class="verdict open"' not in index
+    assert 'id="Machines"' in index and all(f'href="machine-{path.name}.html"' in index for path in machines.recorded())
     assert f"{len(ledger.claims())} claims." in index and "Not everything ran" not in index
     assert (report / "report.zip").stat().st_size < 12e6
 

@@ -4,13 +4,14 @@ import functools
 import http.server
 import json
 import os
+import re
 import threading
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from lib import evidence, ledger, record, site
+from lib import evidence, ledger, machines, record, site
 from lib.figures import PLOTLY
 from tests.conftest import ROOT, needs_chromium
 from tests.test_evidence import RUN, finding
@@ -112,7 +113,7 @@ def test_links_inside_the_site_resolve(report):
     for name, soup in soups.items():
         for link in [tag["href"] for tag in soup.find_all("a", href=True)]:
             target, _, anchor = link.partition("#")
-            if not link.startswith(("https://", "http://")) and target != "evidence.json":
+            if not link.startswith(("https://", "http://")) and not re.fullmatch(r"evidence(-[\w.-]+)?\.json", target):
                 assert (target or name) in ids and (not anchor or anchor in ids[target or name]), f"{name}: {link}"
 
 
@@ -178,20 +179,43 @@ def hostile(tmp_path):
     nbformat.write(notebook, tmp_path / "run/notebooks/01-hostile.ipynb")
     found = record.findings(tmp_path / "run/notebooks/01-hostile.ipynb")
     record.write(tmp_path / "run/evidence.json", RUN | {"machine": {"name": HOSTILE}, "commit": HOSTILE}, found)
+    long = "x" * 3000
+    other = {"name": "NVIDIA " + HOSTILE + "javascript:window.pwned=8", "as found": {HOSTILE: HOSTILE, "driver": long}, "cores": [HOSTILE], "gpus": []}
+    theirs = [finding(f"theirs.{i}", claim, tier, "refuted") | {
+        "summary": HOSTILE + long, "sources": ["javascript:window.pwned=9", f"https://127.0.0.1:9/'\"onmouseover='window.pwned=10'{HOSTILE}"],
+        "values": {HOSTILE: [long, 10 ** 400, {"</script>": HOSTILE}]}, "notebook": f"../../{HOSTILE}", "unit": HOSTILE}
+        for i, (claim, tier) in enumerate([("1a", "sm12x"), ("1b", "gpu"), ("2h", "gpu"), (None, "compiled")])]
+    run = RUN | {"machine": other, "commit": HOSTILE, "versions": {HOSTILE: long}, "toolchain": {"version": HOSTILE, "from": HOSTILE},
+                 "failed": {HOSTILE: long}, "missing": {HOSTILE: long}, "started": long, "subjects": [{"name": HOSTILE, "version": [], "sha256": {}}]}
+    (tmp_path / "theirs.json").write_text(json.dumps({"schema": 1, "run": run, "findings": theirs}))
+    (tmp_path / HOSTILE.replace("/", "")).write_text(json.dumps({"schema": HOSTILE}))
+    others, refused = machines.gather([tmp_path / "theirs.json", tmp_path / HOSTILE.replace("/", ""), tmp_path / long])
+    assert len(others) == 1 and len(refused) == 2
     (tmp_path / "site").mkdir()
-    site.build(tmp_path / "run", tmp_path / "site")
+    site.build(tmp_path / "run", tmp_path / "site", others, refused)
     return tmp_path / "site"
 
 
 def test_hostile_outputs_are_escaped_and_run_nothing(hostile, visit):
-    for name in ("index", "01-hostile"):
+    for name in ("index", "claim-1a", "claim-1b", *[path.stem for path in hostile.glob("machine-*.html")], "01-hostile"):
         page = visit(f"file://{hostile / name}.html", width=390)
         page.wait_for_timeout(300)
-        assert page.evaluate("window.pwned") is None
+        assert page.evaluate("window.pwned") is None and page.locator("[onerror], [onmouseover]").count() == 0
+        assert name == "01-hostile" or page.locator("img, iframe").count() == 0, name
         assert all(url.startswith(("file:", "data:", "blob:")) for url in page.asked), page.asked
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
     assert page.locator("text=kept").is_visible() and page.locator("iframe").count() == 0
     assert page.locator("[style*=fixed]").count() == 0 and page.locator("a[href^=javascript]").count() == 0
+
+
+def test_a_hostile_machine_is_shown_as_text(hostile):
+    [page] = hostile.glob("machine-*.html")
+    assert re.fullmatch(r"machine-[A-Za-z0-9_.-]+", page.stem)
+    soup = BeautifulSoup(page.read_text(), "html.parser")
+    assert "<script>window.pwned" in soup.h1.get_text() and not soup.select("main script")
+    assert not [link for link in soup.find_all("a", href=True) if not re.match(r"https://|#|[\w.-]+$|[\w.-]+#", link["href"])]
+    notices = BeautifulSoup((hostile / "index.html").read_text(), "html.parser").select("div.failure")
+    assert "is of schema" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
 
 
 def test_a_chart_that_cannot_be_drawn_shows_its_table(hostile, visit):
