@@ -32,6 +32,12 @@ def delay(microseconds):
     torch.cuda._sleep(3000 * microseconds)
 
 
+def forget():
+    """Take FlashInfer and its stand-ins out of ``sys.modules``, so that the next import is a fresh one; who holds a module keeps it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flashinfer"]:
+        del sys.modules[name]
+
+
 def load(tree):
     """Import autotuner.py from a FlashInfer tree as it is (module).
 
@@ -44,8 +50,7 @@ def load(tree):
     tree : Path
         A folder with ``flashinfer/`` in it: an unpacked wheel, or a patched copy of the files that it needs.
     """
-    for name in [name for name in sys.modules if name.partition(".")[0] == "flashinfer"]:
-        del sys.modules[name]
+    forget()
 
     def stub(name, **attributes):
         module = sys.modules[name] = types.ModuleType(name)

@@ -1,0 +1,69 @@
+"""The import hook of an overlay: certain modules come from a shadow folder, all others as always. Standard library alone.
+
+This file is used twice: `overlay` imports it, and copies it as ``sitecustomize.py`` into a folder that it puts into ``PYTHONPATH``. Python
+imports a module of that name at the start of every process, so that children, and theirs, have the hook too. Of the two names that Python
+looks for, ``usercustomize`` is not looked for in most virtual environments, so it is the other. It hides one that the machine may have, and
+therefore runs that one as well. A process that was told not to look at ``PYTHONPATH`` (``python -I``, ``-E`` or ``-S``) stays without it.
+"""
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Loads a file of the shadow folder, and keeps no bytecode of it."""
+
+    def set_data(self, path, data, *, _mode=0o666):
+        """Write nothing."""
+
+
+class Hook:
+    """A finder for ``sys.meta_path`` that knows the modules of one overlay.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of the overlay, with ``overlay.json``: for each module ``origin``, the file of the installation, and ``patched``, the
+        file that replaces it.
+    """
+
+    overlay = True  # tells the hooks of overlays from other finders, also across the two names of this module
+
+    def __init__(self, folder):
+        self.folder = os.path.realpath(folder)
+        with open(os.path.join(folder, "overlay.json"), encoding="utf-8") as file:
+            self.modules = json.load(file)
+
+    def find_spec(self, name, path=None, target=None):
+        """The patched module, if the module that the others find is the one that was patched; else none, and a line on stderr."""
+        if name not in self.modules:
+            return None
+        others = (finder for finder in sys.meta_path if hasattr(finder, "find_spec") and not getattr(finder, "overlay", False))
+        found = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if found is None:
+            return None
+        known = self.modules[name]
+        if not found.origin or os.path.realpath(found.origin) != os.path.realpath(known["origin"]):
+            sys.stderr.write(f"overlay: {name} comes from {found.origin}, not from {known['origin']}, which was patched: left as it is\n")
+            return None
+        return importlib.util.spec_from_file_location(name, known["patched"], loader=Loader(name, known["patched"]),
+                                                      submodule_search_locations=found.submodule_search_locations)
+
+
+def start(folder):
+    """Put the hook of a folder in front, write no bytecode from now on, and run the ``sitecustomize`` that this one hides, if any."""
+    sys.dont_write_bytecode = True
+    sys.meta_path.insert(0, Hook(folder))
+    ours = {finder.folder for finder in sys.meta_path if getattr(finder, "overlay", False)}
+    rest = [each for each in sys.path if os.path.realpath(each or os.curdir) not in ours]
+    hidden = importlib.machinery.PathFinder.find_spec("sitecustomize", rest)
+    if hidden and hidden.loader:
+        module = sys.modules["sitecustomize"] = importlib.util.module_from_spec(hidden)
+        hidden.loader.exec_module(module)
+
+
+if __name__ == "sitecustomize":
+    start(os.path.dirname(os.path.abspath(__file__)))
