@@ -7,33 +7,33 @@ B ?=
 T ?=
 NAME ?=
 EVIDENCE ?=
+L ?=
+D ?=
+GPU ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
 JUPYTER_HOME := $(CURDIR)/$(VENV)/jupyter
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: report record test lab notebook bench clean help
+.PHONY: report record test lab notebook bench doctor clean help always
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make report                     run all notebooks, build outputs/report/index.html"
 	@echo 'make report EVIDENCE="dir dir"  the same, with the evidence of other machines beside this one'
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
+	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has (D: more places; GPU: not this one)'
 	@echo "make test                       all tests"
-	@echo "make lab                        JupyterLab on the notebooks"
+	@echo 'make lab L="--ip=0.0.0.0"       JupyterLab on the notebooks, with options of yours'
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
 	@echo "make clean                      remove what was built here; the cache of downloads stays"
 
-$(VENV)/ready: requirements.txt
+# Asked each time, in a tenth of a second: a torch that $(PYTHON) has is used and left alone, and the environment is remade if that changes.
+$(VENV)/ready: always
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
-	@$(LOCK) sh -ec 'if [ ! $@ -nt requirements.txt ]; then \
-	  echo "environment: installing requirements.txt into $(VENV) (a few minutes the first time)"; \
-	  $(PYTHON) -m venv $(VENV) || { echo "the venv could not be made: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }; \
-	  $(RUN) -m pip install --quiet --requirement requirements.txt; \
-	  echo "$(CURDIR)" > $$($(RUN) -c "import site; print(site.getsitepackages()[0])")/collection.pth; \
-	  touch $@; fi'
+	@$(LOCK) $(PYTHON) -m lib.environment $(VENV)
 
 report: $(VENV)/ready
 	@$(RUN) -m lib report --jobs $(JOBS) $(if $(EVIDENCE),--evidence $(EVIDENCE))
@@ -49,7 +49,7 @@ test: $(VENV)/ready
 lab: $(VENV)/ready
 	@JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_DIR=$(JUPYTER_HOME)/config JUPYTER_DATA_DIR=$(JUPYTER_HOME)/data \
 	 JUPYTER_RUNTIME_DIR=$(JUPYTER_HOME)/runtime IPYTHONDIR=$(JUPYTER_HOME)/ipython \
-	 $(VENV)/bin/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	 $(RUN) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(L)
 
 notebook: $(VENV)/ready
 	@test -n "$(N)" || { echo 'name a notebook: make notebook N=04 P="target_arch=sm_120a"'; exit 1; }
@@ -57,6 +57,9 @@ notebook: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@$(RUN) -m tests.bench $(B)
+
+doctor:
+	@$(PYTHON) -m lib.doctor $(if $(GPU),--gpu "$(GPU)") -- $(D)
 
 clean:
 	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/report.zip outputs/evidence.json outputs/single

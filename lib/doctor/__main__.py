@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import textwrap
 import time
@@ -41,13 +42,8 @@ def relative(file, root):
 
 
 def wrapped(text, indent):
-    return textwrap.fill(
-    text,
-    WIDTH,
-    initial_indent=indent,
-    subsequent_indent=indent + "  ",
-    break_long_words=False,
-     break_on_hyphens=False)
+    inner = " " * len(indent) + ("" if "-" in indent else "  ")
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False)
 
 
 def report(found, looked, answers, judged, seconds):
@@ -102,4 +98,5 @@ def main(words):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that stops early, such as head, is no error
     main(sys.argv[1:])

@@ -30,7 +30,7 @@ def grouped(tree, prefixes):
         return unknown(what, launcher, "StageCountAutoCarveout, or its dispatch the tiles for SM120")
     filters = tree.source(*(prefix + "cutlass_heuristic.cpp" for prefix in prefixes))
     if filters and (line := filters.first(r"fits_smem\(|" + OPT_IN)):
-        return check(what, CANNOT_TELL, line, "candidates are filtered by shared memory; whether those two tiles are among them is not said")
+        return check(what, CANNOT_TELL, line, "candidates are filtered by shared memory; whether those two tiles are among them, not said")
     return check(what, PRESENT, stages, "the stage count leaves out what only the whole kernel has: with fused finalize, "
                  "128x256x64B and 256x128x64B ask for 102,400 of 101,376 B and do not start")
 

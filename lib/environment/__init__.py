@@ -1,0 +1,106 @@
+"""The environment that the commands run in: with a torch of its own, or with the one that the given Python has, which is left as it is.
+
+Standard library only; ``python -m lib.environment FOLDER`` makes it.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import site
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+OLDEST = (2, 9)  # torch of the first container that NVIDIA's playbook for a Spark names (TensorRT-LLM 1.2.0rc6); an older one is not used
+KEPT = ("torch", "numpy")  # where torch is the given Python's, so is what it was built against
+OLDER = {"pandas": "2.2"}  # what is built against numpy may be as old as this, if the numpy that is kept is too old for the pin
+# pip's settings that would send packages elsewhere, or hold ours to the versions of a container's own build: NVIDIA's containers set
+# PIP_CONSTRAINT to the list of what they were made with (https://github.com/crickett-hpe/hpc-ai-envs/pull/29), which our pins contradict.
+UNSET = ("PIP_CONSTRAINT", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which torch is used: version and folder of the given Python's, or two empty strings for one of our own; and why, in one line."""
+
+    torch: str
+    folder: str
+    why: str
+
+
+def choose(version, folder, inside, pinned):
+    """The rule.
+
+    Parameters
+    ----------
+    version : str
+        Of the torch that the given Python finds; empty if it finds none.
+    folder : str
+        The folder of packages that it is in.
+    inside : Path
+        The environment to be made: a torch in there is none of the given Python's.
+    pinned : str
+        The version that is installed otherwise.
+
+    Returns
+    -------
+    Choice
+    """
+    ours = f"torch {pinned} is installed into {inside.name}"
+    if not version or Path(folder).is_relative_to(inside):
+        return Choice("", "", f"{ours}: {sys.executable} has none")
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+        return Choice("", "", f"{ours}: {sys.executable} has {version}, which is older than {'.'.join(map(str, OLDEST))}")
+    return Choice(version, folder, f"torch {version} of {folder} is used, and left as it is")
+
+
+def found():
+    """The torch of this Python: its version and its folder of packages, without importing it; two empty strings if there is none."""
+    spec = importlib.util.find_spec("torch")
+    if not spec or not spec.origin:
+        return "", ""
+    folder = Path(spec.origin).parent.parent
+    here = next(iter(importlib.metadata.distributions(name="torch", path=[str(folder)])), None)
+    stated = re.search(r"__version__ = '([^']+)'", text.read_text()) if (text := folder / "torch/version.py").is_file() else None
+    return (here.version if here else stated[1] if stated else ""), str(folder)
+
+
+def requirements(text, choice):
+    """What to install, from the text of requirements.txt.
+
+    Returns
+    -------
+    list of str
+        The pins that must be in the environment itself: the programs, the kernel and all that the notebooks import.
+    list of str
+        What may be as the given Python has it: nothing if torch is our own.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not choice.torch:
+        return lines, []
+    named = [(line.split("==")[0], line) for line in lines]
+    loose = [f"{name}>={OLDER[name]},<={line.split('==')[1]}" for name, line in named if name in OLDER]
+    return [line for name, line in named if name not in (*KEPT, *OLDER)], loose
+
+
+def constraints(choice):
+    """What pip must not replace (list of str): the packages of `KEPT` in the versions of the given Python; nothing if torch is our own."""
+    kept = []
+    for name in KEPT if choice.torch else ():
+        try:
+            kept.append(f"{name}=={importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return kept
+
+
+def stamp(text, choice, root):
+    """What an environment depends on, for its marker (dict)."""
+    return {"python": sys.executable, "prefix": sys.prefix, "version": sys.version.split()[0], "torch": choice.torch,
+            "folder": choice.folder, "root": str(root), "requirements": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def shared():
+    """The folders of packages of this Python that a new environment would not see by itself (list of str): a virtual environment's."""
+    return [folder for folder in site.getsitepackages() if Path(folder).is_dir()] if sys.prefix != sys.base_prefix else []

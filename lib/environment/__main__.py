@@ -1,0 +1,74 @@
+"""``python -m lib.environment FOLDER``: make or renew the environment, silently where it is as it should be; says which torch is used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import UNSET, choose, constraints, found, requirements, shared, stamp
+
+ROOT = Path(__file__).parent.parent.parent
+NO_VENV = "the environment could not be made: on Debian and Ubuntu, apt-get install python3-venv"
+
+
+def run(*command, **keywords):
+    """A command without pip's settings of `UNSET`; whether it ended well."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    return subprocess.run(command, env=kept | keywords.pop("env", {}), **keywords).returncode == 0
+
+
+def make(folder, choice):
+    """A new, empty environment; where torch is the given Python's, one that sees its packages."""
+    outer = shared() if choice.torch else []
+    command = [sys.executable, "-m", "venv", "--clear", *(["--system-site-packages"] if choice.torch and not outer else []), str(folder)]
+    if not run(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if choice.torch else None):
+        # A container's Python may lack ensurepip; its own pip, which the environment sees, serves as well.
+        if not choice.torch or not run(*command, "--without-pip"):
+            sys.exit(NO_VENV)
+    packages, = (folder / "lib").glob("python3*/site-packages")
+    (packages / "collection.pth").write_text(f"{ROOT}\n")
+    (packages / "given.pth").write_text("".join(f"import site; site.addsitedir({each!r})\n" for each in outer))
+
+
+def install(folder, text, choice):
+    """Our pins into the environment, and of what they need only what is missing."""
+    pins, loose = requirements(text, choice)
+    held = folder / "constraints"
+    held.write_text("".join(f"{line}\n" for line in constraints(choice)))
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--constraint", str(held)]
+    done = not choice.torch or run(*pip, "--no-deps", "--ignore-installed", *pins)  # in here, even where the given Python has the same
+    if not done or not run(*pip, *pins, *loose):
+        sys.exit("pip could not install requirements.txt: its reason stands above; what is there is kept, run again")
+
+
+def main(folder):
+    folder = Path(folder).absolute()
+    ready = folder / "ready"
+    try:
+        before = json.loads(ready.read_text())
+    except (OSError, ValueError):
+        before = {}
+    if Path(sys.prefix) == folder:  # the environment is activated: decide as the Python that made it
+        given = before.get("python") or sys._base_executable
+        os.execv(given, [given, "-m", __spec__.parent, str(folder)])
+    text = (ROOT / "requirements.txt").read_text()
+    pinned = next((line.split("==")[1] for line in text.splitlines() if line.startswith("torch==")), "")
+    choice = choose(*found(), folder, pinned)
+    now = stamp(text, choice, ROOT)
+    if {**before, "python": ""} == {**now, "python": ""}:
+        return
+    print(f"environment: {choice.why}; installing requirements.txt into {folder.name} (a few minutes the first time)", flush=True)
+    ready.unlink(missing_ok=True)
+    if any(before.get(key) != now[key] for key in ("prefix", "version", "torch", "folder", "root")):
+        make(folder, choice)
+    install(folder, text, choice)
+    asked = [str(folder / "bin/python"), "-c", "import importlib.util as u; print(u.find_spec('torch').origin)"]
+    origin = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    if choice.torch and not origin.startswith(choice.folder):
+        sys.exit(f"torch is found at {origin or 'no place'} and not in {choice.folder}: delete {folder.name} and run again with PYTHON=...")
+    ready.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
