@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = (2, 9)  # torch of the first container that NVIDIA's playbook for a Spark names (TensorRT-LLM 1.2.0rc6); an older one is not used
+OLDEST = (2, 9)  # what TensorRT-LLM 1.2 asks for (https://github.com/NVIDIA/TensorRT-LLM/pull/10760); an older torch is not used
 KEPT = ("torch", "numpy")  # where torch is the given Python's, so is what it was built against
 OLDER = {"pandas": "2.2"}  # what is built against numpy may be as old as this, if the numpy that is kept is too old for the pin
 # pip's settings that would send packages elsewhere, or hold ours to the versions of a container's own build: NVIDIA's containers set
