@@ -43,6 +43,7 @@ def test_04_the_autotuner(findings):
     assert raising["published"]["look-up raises"] == 2 and raising["published"]["warm-up raises"] == raising["original"]["warm-up raises"] == 15
     assert raising["revised"]["look-up raises"] == raising["revised"]["warm-up raises"] == 0
     assert findings["autotuner.in-bounds"]["values"]["compared"] >= 10_000
+    assert findings["autotuner.overlay"]["verdict"] == "confirmed"
     fate = {row["tuner"]: row for row in findings["autotuner.skipping"]["values"]["summary"]}
     assert fate["skip both"]["with a wrong scale"] > 0 and fate["revised"]["with a wrong scale"] == 0
     assert fate["right spec"]["calls that got the tuned tactic"] == 7
