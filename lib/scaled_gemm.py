@@ -199,7 +199,7 @@ def compiled(kernel):
     return {"shared (B)": kernel.metadata.shared, "multiplies": f"{found[1]} {found[2].strip('.')}" if found else "not known"}
 
 
-def measure(operator, sizes, repeats=30, cycles=300_000):
+def measure(operator, sizes, repeats=30, cycles=1_000_000):
     """Time every valid tactic at every m, the second-level cache flushed (twice its bytes are written) before each call.
 
     Each call waits behind a short spin of the GPU, `cycles` long, so that the time to launch it from Python is not measured.
