@@ -8,14 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, gemm, toolchain
+from . import cache, harness, toolchain
 from .errors import CollectionError
 
-ENTRY = """#include "gemm.cuh"
-using namespace unit;
-using TheKernel = unit::Gemm<{probe}>::Kernel;
-template __global__ void cutlass::device_kernel<TheKernel>(CUTLASS_GRID_CONSTANT TheKernel::Params const);
-"""
 USAGE = ("registers", "stack frame", "spill stores", "spill loads")
 
 
@@ -61,27 +56,24 @@ def disassemble(cubin):
     return dict(Counter(found).most_common())
 
 
-def compiled(described, front_end):
-    """Compile one kernel with its entry for `front_end`'s target; a minute and 5 GiB the first time, from the cache after that (`Kernel`).
+def compiled(program, flashinfer):
+    """Compile the kernel of a `harness.Program` to a binary; a minute and 5 GiB the first time, from the cache after that (`Kernel`).
 
     Raises
     ------
     CollectionError
         If it does not compile.
     """
-    source = ENTRY.format(probe=described.cpp())
+    unit = harness.Unit(program, flashinfer)
 
     def build(folder):
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        status, binary, messages = front_end.compile(source, "cubin", "--resource-usage")
-        if status:
-            raise CollectionError(f"the kernel does not compile: {messages.strip()[:400]}",
-                                  "ask gemm.measure what CUTLASS says about this tile")
+        binary, messages = unit.compiled("cubin")
         seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         (folder / "kernel.cubin").write_bytes(binary)
         (folder / "said.json").write_text(json.dumps([messages, seconds, after * 1024 if after > before else 0]))
 
-    entry = cache.entry("kernels", {**front_end.key, "unit": gemm.UNIT.read_text(), "source": source}, build)
+    entry = cache.entry("kernels", unit.key, build)
     messages, seconds, peak = json.loads((entry / "said.json").read_text())
     usage = {name: int(number) for number, name in re.findall(rf"(\d+) (?:bytes )?({'|'.join(USAGE)})", messages)}
     return Kernel(entry / "kernel.cubin", usage, disassemble(entry / "kernel.cubin"), seconds, peak)
