@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
 
-from . import cache
+from . import cache, environment
 from .errors import CollectionError
 
 PINS = Path(__file__).with_name("subjects.toml")
@@ -105,7 +105,7 @@ def fetch(wheel):
             wanted = [f"--no-binary={wheel.name}", "--requirement", folder / "hashed.txt"]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir",
                    "--dest", folder, *wanted]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment.without_pip_settings())
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
             reason = errors[0] if errors else f"pip ended with status {done.returncode}"

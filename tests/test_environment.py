@@ -37,6 +37,13 @@ def test_a_torch_that_is_used_is_neither_installed_nor_replaced():
     assert {line.split("==")[0] for line in environment.constraints(given)} == {"torch", "numpy"} and environment.constraints(own) == []
 
 
+def test_a_containers_settings_of_pip_reach_neither_the_set_up_nor_a_download(monkeypatch):
+    monkeypatch.setenv("PIP_CONSTRAINT", "/etc/pip/constraint.txt")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://packages.example")
+    kept = environment.without_pip_settings()
+    assert "PIP_CONSTRAINT" not in kept and kept["PIP_INDEX_URL"] == "https://packages.example"
+
+
 def test_the_marker_changes_with_all_that_it_depends_on():
     choices = [environment.Choice(*each, "") for each in (("", ""), ("2.9.0", "/a"), ("2.9.0", "/b"), ("2.9.1", "/a"))]
     stamps = [environment.stamp(TEXT, choice, ROOT) for choice in choices]

@@ -95,6 +95,6 @@ def test_a_notebook_finds_lib_wherever_it_is_opened(tmp_path):
 
 
 def test_the_kernel_is_the_one_of_this_environment(tmp_path):
-    listed = subprocess.run([sys.executable, "-m", "jupyter", "kernelspec", "list", "--json"], capture_output=True, text=True,
+    listed = subprocess.run([sys.executable, "-m", "jupyter_client.kernelspecapp", "list", "--json"], capture_output=True, text=True,
                             env=os.environ | runner.environment(tmp_path))
     assert json.loads(listed.stdout)["kernelspecs"]["python3"]["resource_dir"].startswith(sys.prefix)

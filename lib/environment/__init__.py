@@ -6,6 +6,7 @@ Standard library only; ``python -m lib.environment FOLDER`` makes it.
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import site
 import sys
@@ -99,6 +100,11 @@ def stamp(text, choice, root):
     """What an environment depends on, for its marker (dict)."""
     return {"python": sys.executable, "prefix": sys.prefix, "version": sys.version.split()[0], "torch": choice.torch,
             "folder": choice.folder, "root": str(root), "requirements": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def without_pip_settings():
+    """The variables of this process without those of `UNSET` (dict of str)."""
+    return {name: value for name, value in os.environ.items() if name not in UNSET}
 
 
 def shared():

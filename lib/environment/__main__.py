@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import UNSET, choose, constraints, found, requirements, shared, stamp
+from . import choose, constraints, found, requirements, shared, stamp, without_pip_settings
 
 ROOT = Path(__file__).parent.parent.parent
 NO_VENV = "the environment could not be made: on Debian and Ubuntu, apt-get install python3-venv"
@@ -14,8 +14,7 @@ NO_VENV = "the environment could not be made: on Debian and Ubuntu, apt-get inst
 
 def run(*command, **keywords):
     """A command without pip's settings of `UNSET`; whether it ended well."""
-    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
-    return subprocess.run(command, env=kept | keywords.pop("env", {}), **keywords).returncode == 0
+    return subprocess.run(command, env=without_pip_settings(), **keywords).returncode == 0
 
 
 def make(folder, choice):
