@@ -1,6 +1,6 @@
 # Every target sets up what it needs. Nothing outside this folder and the user's cache folder is touched.
 PYTHON ?= python3
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+JOBS ?=
 N ?=
 P ?=
 B ?=
@@ -36,11 +36,11 @@ $(VENV)/ready: always
 	@$(LOCK) $(PYTHON) -m lib.environment $(VENV)
 
 report: $(VENV)/ready
-	@$(RUN) -m lib report --jobs $(JOBS) $(if $(EVIDENCE),--evidence $(EVIDENCE))
+	@$(RUN) -m lib report $(if $(JOBS),--jobs $(JOBS)) $(if $(EVIDENCE),--evidence $(EVIDENCE))
 
 record: $(VENV)/ready
 	@test -n "$(NAME)" || { echo "name the recorded run: make record NAME=h100"; exit 1; }
-	@$(RUN) -m lib record --jobs $(JOBS) -- "$(NAME)"
+	@$(RUN) -m lib record $(if $(JOBS),--jobs $(JOBS)) -- "$(NAME)"
 
 test: $(VENV)/ready
 	@$(RUN) -m lib fetch

@@ -101,6 +101,11 @@ def publish(built):
             os.rename(built / part, outputs / part)
 
 
+def at_once():
+    """How many notebooks to run at the same time by default: one for each core, but one by one where some measure a GPU."""
+    return 1 if machine.gpus() else os.cpu_count()
+
+
 def parse(pairs):
     """Parameters for a notebook from ``name=value`` words; numbers and booleans are taken as such."""
     import yaml
@@ -226,12 +231,12 @@ def main():
     parser.add_argument("--recorded", type=Path, help="the folder of recorded runs; recorded/ in that of what is made")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("report", help=report.__doc__)
-    command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
+    command.add_argument("--jobs", type=int, default=at_once(), help="notebooks at once; with a GPU one, so that none disturbs another's times")
     command.add_argument("--evidence", type=Path, nargs="+", default=[], help="evidence of other machines: files, or folders with an evidence.json")
     command.set_defaults(run=report)
     command = commands.add_parser("record", help=recording.__doc__)
     command.add_argument("name", help="of the folder under outputs/recorded/")
-    command.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at once")
+    command.add_argument("--jobs", type=int, default=at_once(), help="notebooks at once; with a GPU one, so that none disturbs another's times")
     command.set_defaults(run=recording)
     command = commands.add_parser("notebook", help=notebook.__doc__)
     command.add_argument("number")
