@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -374,3 +375,16 @@ def test_the_doctor_needs_the_standard_library_only(bare):
               "print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names - {'lib', '__main__'})")
     done = subprocess.run([*bare["python"], "-c", script], cwd=ROOT, capture_output=True, text=True, env=bare["env"])
     assert done.stdout.strip() == "", done.stdout + done.stderr
+
+
+def test_make_doctor_sets_nothing_up_and_passes_its_arguments_on(tmp_path):
+    target = re.search(r"^doctor:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert not target[1].strip(), "it must not wait for the environment"
+    folder = fabricated(tmp_path / "packages")
+    command, keywords = ["make", "-s", "doctor", f"PYTHON={sys.executable} -S"], {"cwd": ROOT, "capture_output": True, "text": True}
+    said = subprocess.run([*command, f"D={folder}", "GPU=120"], **keywords)
+    assert said.returncode == 0 and "judged for SM120" in said.stdout and "FlashInfer 0.6.6" in said.stdout, said.stderr
+    assert re.search(r"^1\. shared memory +cannot tell +present +present$", said.stdout, re.MULTILINE)
+    assert "\033[" not in said.stdout  # no colours but on a terminal
+    wrong = subprocess.run([*command, "GPU=banana"], **keywords)
+    assert wrong.returncode == 2 and "next:" in wrong.stderr

@@ -46,6 +46,20 @@ def wrapped(text, indent):
     return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False)
 
 
+def summary(answers):
+    """A table of bugs by products (list of str); nothing where it would be too wide."""
+    columns = list(dict.fromkeys((answer.product, answer.version, answer.where) for answer in answers))
+    names = [f"{product} {version}" for product, version, _ in columns]
+    widths = [max(len(name), len(CANNOT_TELL), len(NOT_APPLICABLE)) + 2 for name in names]
+    if sum(widths) > WIDTH - 20:
+        return []
+    said = {(answer.bug, answer.product, answer.version, answer.where): answer.verdict for answer in answers}
+    rows = [" " * 18 + "".join(name.ljust(width) for name, width in zip(names, widths))]
+    rows += [f"{bug}. {title}".ljust(18) + "".join(said.get((bug, *column), "").ljust(width) for column, width in zip(columns, widths))
+             for bug, title in BUGS.items()]
+    return ["", *(row.rstrip() for row in rows)]
+
+
 def report(found, looked, answers, judged, seconds):
     """The answer as text (str)."""
     def paint(verdict):
@@ -57,7 +71,7 @@ def report(found, looked, answers, judged, seconds):
                 wrapped("next: run it with the python that has them (make doctor PYTHON=/path/to/python), or inside the container, "
                         'or name folders (make doctor D="path path")', "")]
         return "\n".join(out)
-    out += ["found:"] + [wrapped(f"{each.product} {each.version} ({each.found}): {each.root}", "  ") for each in found]
+    out += ["found:"] + [wrapped(f"{each.product} {each.version} ({each.found}): {each.root}", "  ") for each in found] + summary(answers)
     for bug, title in BUGS.items():
         out += ["", f"{bug}. {title}"]
         for answer in (answer for answer in answers if answer.bug == bug):
