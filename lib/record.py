@@ -21,13 +21,15 @@ PACKAGES = ("torch", "papermill", "nbconvert", "pandas", "plotly", "cuda-core", 
 
 
 def commit():
-    """The commit of this checkout, with ``+`` if files differ from it; outside git ``SM12X_COMMIT``, or ``unknown``."""
+    """The commit of this checkout, with ``+`` if files differ from it; ``SM12X_COMMIT`` states it for a copy of the tree; else ``unknown``."""
     def git(*arguments):
         return subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    if stated := os.environ.get("SM12X_COMMIT"):
+        return stated
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("SM12X_COMMIT") or "unknown"
+        return "unknown"
 
 
 def compiler():

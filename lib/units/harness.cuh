@@ -153,8 +153,14 @@ template <class G> int run(int, char** argument) {
     a.epilogue.ptr_D = reinterpret_cast<decltype(a.epilogue.ptr_D)>(d);
     a.epilogue.dD = cutlass::make_cute_packed_stride(typename Kernel::StrideD{}, {s.m, s.n, 1});
     say("problem", "status", cutlassGetStatusString(Adapter::can_implement(a)));
-  } else {
+  } else {  // one group; it is initialised and never run, so it needs no operands
+    using Problem = typename Kernel::ProblemShape::UnderlyingProblemShape;
+    static Problem problem{s.m, s.n, s.k};
+    void* there = device(sizeof problem);
+    cudaMemcpy(there, &problem, sizeof problem, cudaMemcpyHostToDevice);
     a.mode = cutlass::gemm::GemmUniversalMode::kGrouped;
+    a.problem_shape = {1, static_cast<Problem*>(there), &problem};
+    if constexpr (requires { a.epilogue.thread.index_modulo; }) a.epilogue.thread.index_modulo = s.m;  // rows to scatter into
   }
   Adapter gemm;
   void* workspace = device(Adapter::get_workspace_size(a));
