@@ -127,14 +127,16 @@ def check(record, name):
 
 
 def portable(value):
-    """A record without the paths of this machine: the cache, this checkout, its environment and the home folder get words instead."""
+    """A record that can be passed on: without lines of others' source (``code``), and without the paths of this machine: the cache, this
+    checkout, its environment and the home folder get words instead.
+    """
     folders = {cache.root(): "<cache>", sys.prefix: "<environment>", REPOSITORY: "<checkout>", Path.home(): "~"}
     words = {str(folder): word for folder, word in folders.items() if len(Path(folder).parts) > 1}
     pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?![\w.-])")
 
     def walk(value):
         if isinstance(value, dict):
-            return {walk(key): walk(item) for key, item in value.items()}
+            return {walk(key): walk(item) for key, item in value.items() if key != "code"}
         if isinstance(value, list):
             return [walk(item) for item in value]
         return pattern.sub(lambda found: words[found[0]], value) if isinstance(value, str) else value

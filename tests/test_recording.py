@@ -70,6 +70,12 @@ def test_a_path_of_this_machine_is_not_kept(form, folder):
     assert record.portable(f"https://example.org{folder}") == f"https://example.org{folder}"
 
 
+def test_lines_of_source_are_not_passed_on():
+    assert record.portable({"cases": [{"line": 3, "code": "theirs = 1"}]}) == {"cases": [{"line": 3}]}
+    for path in (record.REPOSITORY / "outputs/recorded").glob("*/evidence.json"):
+        assert '"code":' not in path.read_text()
+
+
 def test_a_run_is_recorded_although_a_notebook_fails(notebooks, tmp_path):
     folder = notebooks(_01_good=GOOD, _02_raises=["# Raises", GOOD[2].replace("good.one", "bad.one"), "open('nowhere')"])
     done = run(folder, tmp_path / "out", "record", "ours", seconds=180)
