@@ -40,7 +40,7 @@ report: $(VENV)/ready
 
 record: $(VENV)/ready
 	@test -n "$(NAME)" || { echo "name the recorded run: make record NAME=h100"; exit 1; }
-	@$(RUN) -m lib record $(if $(JOBS),--jobs $(JOBS)) -- "$(NAME)"
+	@$(RUN) -m lib record $(if $(JOBS),--jobs $(JOBS)) $(if $(NOTE),--note "$(NOTE)") -- "$(NAME)"
 
 test: $(VENV)/ready
 	@$(RUN) -m lib fetch

@@ -165,7 +165,8 @@ def recording(arguments):
         jobs, run, found = collect(arguments, Path(folder), [])
         failures(jobs)
         board(found)
-        kept = record.keep(arguments.recorded or arguments.outputs / "recorded", arguments.name, run, found, Path(folder))
+        noted = {"note": arguments.note} if arguments.note else {}
+        kept = record.keep(arguments.recorded or arguments.outputs / "recorded", arguments.name, run | noted, found, Path(folder))
     console.print(f"recorded: {kept}, {kept.stat().st_size:,} B of {record.LARGEST:,}, on {run['machine']['name']}", highlight=False, markup=False)
     return any(job.state == runner.FAILED for job in jobs)
 
@@ -236,6 +237,7 @@ def main():
     command.set_defaults(run=report)
     command = commands.add_parser("record", help=recording.__doc__)
     command.add_argument("name", help="of the folder under outputs/recorded/")
+    command.add_argument("--note", default="", help="what readers of the run should know of it")
     command.add_argument("--jobs", type=int, default=at_once(), help="notebooks at once; with a GPU one, so that none disturbs another's times")
     command.set_defaults(run=recording)
     command = commands.add_parser("notebook", help=notebook.__doc__)

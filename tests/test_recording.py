@@ -78,12 +78,12 @@ def test_lines_of_source_are_not_passed_on():
 
 def test_a_run_is_recorded_although_a_notebook_fails(notebooks, tmp_path):
     folder = notebooks(_01_good=GOOD, _02_raises=["# Raises", GOOD[2].replace("good.one", "bad.one"), "open('nowhere')"])
-    done = run(folder, tmp_path / "out", "record", "ours", seconds=180)
+    done = run(folder, tmp_path / "out", "record", "--note", "in a test", "ours", seconds=180)
     assert done.returncode == 1 and "FAILED 02-raises, cell 3: FileNotFoundError" in done.stdout
     kept = record.read(tmp_path / "out/recorded/ours/evidence.json")
     assert {each["id"]: each["recorded"] for each in kept["findings"]} == {"good.one": True, "bad.one": True}
     described = kept["run"]
-    assert described["name"] == "ours" and list(described["failed"]) == ["02-raises"] and "cell 3" in described["failed"]["02-raises"]
+    assert described["name"] == "ours" and described["note"] == "in a test" and list(described["failed"]) == ["02-raises"] and "cell 3" in described["failed"]["02-raises"]
     assert described["toolchain"]["from"] in ("pinned", "SM12X_CUDA_HOME") and described["toolchain"]["version"][:2] == "13" and described["missing"] == {}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"recorded"}, "executed notebooks are not kept"
 
