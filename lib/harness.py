@@ -19,12 +19,16 @@ from .figures import COLOURS
 from .gemm import OUTPUTS
 from .operands import DTYPES, compare, draw
 
-MAIN = '#include "{unit}.cuh"\nusing namespace unit;\nint main(int count, char** arguments) {{ return harness::{call}<{type}>(count, arguments); }}\n'
+MAIN = """#include "{unit}.cuh"
+using namespace unit;
+int main(int count, char** arguments) {{ return harness::{call}<{type}>(count, arguments); }}
+"""
 COMPILER_BYTES = 6e9  # what one compilation of a whole kernel may take; 5 GB were seen
 SECONDS = 300  # the longest that a program may run
 REPEATS = 30
 STEPS = ["tile", "d", "built for", "shows", "bytes", "limit", "image", "asked", "initialize", "left", "ran", "error", "unwritten", "ended"]
-TIMES = ["tile", "d", "ms", "ms, lower quartile", "ms, upper quartile", "TFLOP/s", "least ms", "bound", "share", "GB/s copied", "error, large"]
+TIMES = ["tile", "d", "ms", "ms, lower quartile", "ms, upper quartile", "TFLOP/s", "least ms", "bound", "share", "GB/s copied",
+         "error, large"]
 # Relative Frobenius errors beyond which a result is wrong: four times the rounding of the output type, and 2**-11 for Hopper's FP8 sums.
 BOUNDS = {"bf16": 2.0**-7, "fp16": 2.0**-10, "fp32": 2.0**-11}
 # Dense operations a clock and SM: NVIDIA's H100 data sheet (1,979 TFLOP/s FP8 dense, 132 SMs, 1.83 GHz) and, for FP4, what an RTX 5070
@@ -130,11 +134,11 @@ def executable(program, flashinfer, call="run"):
     return cache.entry("harness", unit.key, build) / "program"
 
 
-def build(programs, flashinfer):
+def build(programs, flashinfer, make=executable):
     """Build programs side by side, as many as there are cores, and memory for their compilers (list of Path, or of the error instead)."""
     def one(program):
         try:
-            return executable(program, flashinfer)
+            return make(program, flashinfer)
         except CollectionError as error:
             return error
 

@@ -15,6 +15,8 @@ import psutil
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 CELL_SECONDS = 900
+STARTS = 3  # a kernel takes free ports and may lose one to another that starts at the same moment: then it is started again
+NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
 LOG = tempfile.TemporaryFile("w+")  # what a kernel says on its way out; each process of a notebook has its own
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
@@ -96,9 +98,18 @@ def execute(job, report):
             return super().execute_managed_notebook(nb_man, kernel_name, **keywords)
 
     papermill_engines.register("collection", Engine)
+
+    def attempt(left=STARTS):
+        try:
+            papermill.execute_notebook(job.notebook, job.output, job.parameters, engine_name="collection", kernel_name="python3",
+                                       cwd=job.notebook.parent, progress_bar=False, execution_timeout=job.cell_seconds)
+        except RuntimeError as error:
+            if left == 1 or NEVER_BEGAN not in str(error):
+                raise
+            attempt(left - 1)
+
     try:
-        papermill.execute_notebook(job.notebook, job.output, job.parameters, engine_name="collection", kernel_name="python3",
-                                   cwd=job.notebook.parent, progress_bar=False, execution_timeout=job.cell_seconds)
+        attempt()
     except papermill.PapermillExecutionError as error:
         return f"cell {reached + 1}: {error.ename}: {error.evalue}"
     except BrokenPipeError:

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from lib import runner
 from tests.conftest import command
 
 GOOD = ["# Good", "parameters = 1", "from lib import evidence\nevidence.open(1, '01-good').finding("
@@ -94,3 +95,24 @@ def test_one_notebook_with_parameters_of_the_readers(tmp_path):
 def test_a_wrong_notebook_or_parameter_is_explained(tmp_path, words, said):
     done = run("notebooks", tmp_path / "out", "notebook", *words)
     assert done.returncode == 1 and said in done.stdout and "next:" in done.stdout
+
+
+@pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "cell 1: RuntimeError: Kernel died before replying to kernel_info")])
+def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_path, deaths, outcome):
+    import nbformat
+    import papermill
+    notebook = tmp_path / "in.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), notebook)
+    left = [RuntimeError(runner.NEVER_BEGAN)] * deaths
+
+    def execute(*_, **__):
+        if left:
+            raise left.pop()
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    assert runner.execute(runner.Job(notebook, tmp_path / "out.ipynb"), lambda *_: None) == outcome and left == []
+
+
+def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):
+    folder = notebooks(_01_raises=["# Raises", f"open({str(tmp_path / 'ran')!r}, 'a').write('x')\nraise RuntimeError({runner.NEVER_BEGAN!r})"])
+    done = run(folder, tmp_path / "out", "notebook", "01")
+    assert done.returncode == 1 and (tmp_path / "ran").read_text() == "x"

@@ -1,0 +1,21 @@
+"""How long the GPU programs of notebook 01 take to build, all of them and nothing from the cache; on a machine with a GPU."""
+
+import os
+import time
+
+from lib import harness, machine
+
+LIMIT = 180.0  # s, on 16 cores
+
+
+def build():
+    """One row, or none without a GPU that a kernel is described for (list of dict with bar, measured, limit, unit, ok)."""
+    programs = harness.programs(machine.gpus()[0].sm) if machine.gpus() else []
+    if not programs:
+        return []
+    start = time.perf_counter()
+    made = harness.build(programs, "0.6.6", lambda program, flashinfer: harness.Unit(program, flashinfer).compiled("exe"))
+    seconds = time.perf_counter() - start
+    whole = not any(isinstance(each, Exception) for each in made)
+    return [{"bar": f"building {len(programs)} GPU programs on {os.cpu_count()} cores", "measured": seconds, "limit": LIMIT, "unit": "s",
+             "ok": whole and seconds <= LIMIT}]
