@@ -28,8 +28,8 @@ template <int M, int N, int K, class D, int Stages> struct Hopper {
 template <class Main> concept Scaled = requires(typename Main::Arguments a) { a.ptr_SFA; };
 template <class Kernel> concept Grouped = std::is_pointer_v<typename Kernel::StrideA>;
 
-// The kernel under a name of its own, parameters and all. nvcc 13.2 spells the type of a kernel's parameter in the code that registers it, and
-// takes cute::C<16u> for cute::C<16> on the way: the scale factors' layouts then no longer match, and the host's compiler refuses the unit.
+// The kernel under a name of its own, parameters and all. In this unit nvcc 13.2 spells the type of the kernel's parameter, in the code that
+// registers it, with cute::C<16> for cute::C<16u> in the scale factors' layouts, and the host's compiler refuses it; smaller units compile.
 template <class G> struct Named : G::Kernel {
   using Base = typename G::Kernel;
   struct Params : Base::Params {};
