@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib import evidence, ledger, machine, record
+from lib import evidence, ledger, machine, record, scoreboard
 from lib.errors import CollectionError
 
 GOOD = {"beat": "verify", "verdict": "confirmed", "tier": "executed", "summary": "1 of 1"}
@@ -104,3 +104,9 @@ def test_the_strongest_tier_decides_and_of_equals_the_last(stated):
         best = min((evidence.TIERS.index(each["tier"]) for each in about), default=None)
         expected = [each for each in about if evidence.TIERS.index(each["tier"]) == best][-1:]
         assert ([decided[claim]] if decided[claim] else []) == expected
+
+
+def test_a_claim_that_any_machine_decided_on_sm12x_needs_no_spark_any_more():
+    here, there = finding("a.here", "1b") | {"tier": "compiled"}, finding("a.there", "1b") | {"tier": "sm12x"}
+    assert [row["claim"] for row in scoreboard.on_a_spark([here])] == ["1b"]
+    assert scoreboard.on_a_spark([here, there]) == []
