@@ -26,6 +26,7 @@ int main(int count, char** arguments) {{ return harness::{call}<{type}>(count, a
 COMPILER_BYTES = 6e9  # what one compilation of a whole kernel may take; 5 GB were seen
 SECONDS = 300  # the longest that a program may run
 REPEATS = 30
+TIMED = (4096, 4096, 4096)  # m, n and k of what is timed
 STEPS = ["tile", "d", "built for", "shows", "bytes", "limit", "image", "asked", "initialize", "left", "ran", "error", "unwritten", "ended"]
 TIMES = ["tile", "d", "ms", "ms, lower quartile", "ms, upper quartile", "TFLOP/s", "least ms", "bound", "share", "GB/s copied",
          "error, large"]
@@ -205,7 +206,7 @@ def reference(program, flashinfer, size=(300, 136, 1056), seed=None):
     return dict(zip("mnk", size)) | {"error": said["error"], "unwritten": said["unwritten"]}
 
 
-def trial(program, path, gpu, check=(500, 776, 1056), timed=(4096, 4096, 4096), seed=None):
+def trial(program, path, gpu, check=(500, 776, 1056), timed=TIMED, seed=None):
     """One program on the GPU: compared in full at a size that fills no tile, then timed at a large one (dict; a row of `table`)."""
     random = np.random.default_rng(seed)
     row = {"tile": program.name, "d": program.d, "built for": program.target, "shows": program.why}

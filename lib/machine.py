@@ -56,6 +56,11 @@ def gpus() -> list[Gpu]:
     return list(_probe()[0])
 
 
+def tier() -> str:
+    """The tier that a measurement on the first GPU reaches: ``sm12x`` or ``gpu``; the empty string where there is none."""
+    return "".join("sm12x" if gpu.capability[0] == 12 else "gpu" for gpu in gpus()[:1])
+
+
 def why_none() -> str:
     """Why `gpus` is empty, in one line; the empty string where it is not."""
     return _probe()[1]

@@ -20,7 +20,6 @@ from .errors import CollectionError
 
 LARGEST = 448.0  # of e4m3
 NEEDED = 2 << 30  # bytes of GPU memory: the weight, several copies of it while the tuner rotates them, and a float64 reference
-LIMIT = 99 << 10  # bytes of shared memory that a block can have on SM120 and SM121
 
 
 @dataclass(frozen=True)

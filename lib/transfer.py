@@ -30,11 +30,6 @@ def why_not():
     return ""
 
 
-def tier():
-    """The tier that a measurement on this machine's first GPU reaches: ``sm12x`` or ``gpu``."""
-    return "sm12x" if machine.gpus()[0].capability[0] == 12 else "gpu"
-
-
 def limit():
     """The most bytes that one buffer may have: a `SHARE`-th of the free memory of GPU and host, whichever has less."""
     return min(torch.cuda.mem_get_info()[0], psutil.virtual_memory().available) // SHARE

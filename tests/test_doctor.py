@@ -388,3 +388,13 @@ def test_make_doctor_sets_nothing_up_and_passes_its_arguments_on(tmp_path):
     assert "\033[" not in said.stdout  # no colours but on a terminal
     wrong = subprocess.run([*command, "GPU=banana"], **keywords)
     assert wrong.returncode == 2 and "next:" in wrong.stderr
+
+
+def test_the_bytes_that_it_names_are_those_that_the_report_measured(findings):
+    """The doctor compiles nothing, so its numbers are written down: each must be one of notebook 01's."""
+    measured = {row["kernel"] for id in ("fp4-gemm.oversized", "fp4-gemm.dense-tiles") for row in findings[id]["values"]["kernels"]}
+    exceeding = findings["fp4-gemm.versions"]["values"]["exceeding"]
+    measured |= {row["kernel"] for row in exceeding} | {row["budget"] for row in exceeding} | {-row["headroom"] for row in exceeding}
+    written = "".join((ROOT / "lib/doctor" / name).read_text() for name in ("kernels.py", "todo.toml"))
+    named = {int(number.replace(",", "")) for number in re.findall(r"\b\d{1,3},\d{3}\b", written)}
+    assert named and named <= measured

@@ -1,8 +1,13 @@
 """Every notebook end to end: the facts that its evidence must hold."""
 
 import json
+from types import SimpleNamespace
 
-from lib import evidence, ledger, machine, machines
+import nbformat
+import pandas as pd
+import pytest
+
+from lib import evidence, figures, harness, ledger, machine, machines, record
 from tests.conftest import ROOT
 
 
@@ -59,3 +64,26 @@ def test_08_the_scoreboard(report, findings):
 
 def test_every_verdict_is_one_of_the_known(findings):
     assert {finding["verdict"] for finding in findings.values()} <= set(evidence.VERDICTS)
+
+
+@pytest.mark.parametrize("capability, tier, claim", [((9, 0), "gpu", None), ((12, 1), "sm12x", "1b")])
+def test_01_what_a_gpu_answered_becomes_findings_of_its_tier(monkeypatch, capability, tier, claim):
+    """The cells that only a GPU reaches, run on what one answered: as it was, and as if an SM12x part had said the same."""
+    kept = record.read(ROOT / "outputs/recorded/h100/evidence.json")
+    trials = next(pd.DataFrame(each["values"]["trials"]) for each in kept["findings"] if each["id"] == "fp4-gemm.trials")
+    gpu, stated = SimpleNamespace(name="a GPU", capability=capability), {}
+    monkeypatch.setattr(machine, "gpus", lambda: [gpu])
+    bug = SimpleNamespace(finding=lambda id, **found: stated.update({id: found}))
+    names = {"trials": trials, "gpu": gpu, "bug": bug, "accused": pd.DataFrame({"name": ["128x128x128"]}), "flashinfer": "0.6.6", "T": "https://",
+             "pd": pd, "machine": machine, "harness": harness, "figures": figures}
+    for cell in nbformat.read(ROOT / "notebooks/01-shared-memory.ipynb", as_version=4).cells:
+        if cell.cell_type == "code" and cell.source.startswith(("if not trials.empty", "timed = ", "if len(timed)")):
+            exec(cell.source, names)
+    assert {each["tier"] for each in stated.values()} == {tier}
+    assert {id: (found.get("claim"), found["verdict"]) for id, found in stated.items()} == {
+        "fp4-gemm.trials": (claim, "refuted" if claim else "confirmed"), "fp4-gemm.symptom-here": ("1f", "refined"), "fp4-gemm.speed": (None, "confirmed")}
+    stated.clear()
+    names["trials"] = trials.assign(initialize="Error Internal", asked="cudaErrorInvalidValue")
+    cell = next(cell for cell in nbformat.read(ROOT / "notebooks/01-shared-memory.ipynb", as_version=4).cells if "fp4-gemm.trials" in cell.source)
+    exec(cell.source, names)
+    assert stated["fp4-gemm.trials"]["verdict"] == ("confirmed" if claim else "refined")

@@ -142,3 +142,11 @@ def test_a_committed_recording_is_small_provenanced_and_of_no_machine_path(path)
 
 def test_recordings_are_committed_where_the_report_looks():
     assert all(path.parent == ROOT / "outputs" / "recorded" for path in RECORDED)
+
+
+@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_what_the_prose_says_of_the_recorded_gpus_is_what_they_answered(name):
+    kept = record.read(record.REPOSITORY / "outputs/recorded" / name / "evidence.json")
+    shown = {row["shows"]: row for row in kept["findings"] if row["id"] == "fp4-gemm.symptom-here" for row in row["values"]["failures"]}
+    assert shown["too large"]["asked"] == "cudaErrorInvalidValue" and shown["another architecture"]["image"] == "cudaErrorNoKernelImageForDevice"
+    assert all(row["initialize"] == "Error Internal" and row["left"] == "cudaSuccess" for row in shown.values())
