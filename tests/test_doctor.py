@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib import patches, subjects
-from lib.doctor import BUGS, CANNOT_TELL, FIXED, NOT_APPLICABLE, PRESENT, examine, places, text
+from lib.doctor import BUGS, CANNOT_TELL, FIXED, NOT_APPLICABLE, PRESENT, examine, kernels, places, text
 from tests.conftest import ROOT
 
 RELEASES = ("0.6.6", "0.6.8", "0.7.2.post1")
@@ -395,6 +395,7 @@ def test_the_bytes_that_it_names_are_those_that_the_report_measured(findings):
     measured = {row["kernel"] for id in ("fp4-gemm.oversized", "fp4-gemm.dense-tiles") for row in findings[id]["values"]["kernels"]}
     exceeding = findings["fp4-gemm.versions"]["values"]["exceeding"]
     measured |= {row["kernel"] for row in exceeding} | {row["budget"] for row in exceeding} | {-row["headroom"] for row in exceeding}
+    assert {row["cutlass"] for row in exceeding} == set(kernels.MEASURED_CUTLASS)
     written = "".join((ROOT / "lib/doctor" / name).read_text() for name in ("kernels.py", "todo.toml"))
     named = {int(number.replace(",", "")) for number in re.findall(r"\b\d{1,3},\d{3}\b", written)}
     assert named and named <= measured

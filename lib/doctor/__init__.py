@@ -1,6 +1,6 @@
 """The doctor: which of the five bugs the TensorRT-LLM, FlashInfer or CUTLASS on a machine has, by reading files. Standard library only.
 
-`places` finds what is installed, `text` reads it, `rules` judges it; nothing here imports what it examines.
+`places` finds what is installed, `text` reads it, `kernels` and `runtime` judge it, `examine` puts it together; nothing here imports what it examines.
 """
 
 from dataclasses import dataclass

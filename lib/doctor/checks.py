@@ -12,10 +12,8 @@ def check(what, verdict, line=None, note="", file=""):
 
 def absent(what, tree, names, note=""):
     """A check that could not be made: none of the files is there."""
-    return check(
-    what, CANNOT_TELL, None, " ".join(
-        filter(
-            None, (f"looked for {' and '.join(names)}, which {tree.root} does not have.", note))))
+    looked = f"looked for {' and '.join(names)}, which {tree.root} does not have."
+    return check(what, CANNOT_TELL, None, f"{looked} {note}".rstrip())
 
 
 def unreadable(what, source):

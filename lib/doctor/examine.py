@@ -1,6 +1,7 @@
 """Every product that was found, against every bug: the checks, and one sentence of what to do."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from . import NOT_APPLICABLE, Answer, kernels, runtime
@@ -70,9 +71,5 @@ def examine(places, sm):
     for place in places:
         for bug, checks in (PRODUCTS[place.product](place, sm) if place.product in PRODUCTS else {}).items():
             answer = Answer(bug, place.product, place.version, str(place.root), tuple(checks), "")
-            answers.append(
-    Answer(
-        bug, place.product, place.version, str(
-            place.root), tuple(checks), todo(
-                place.product, bug, answer.verdict)))
+            answers.append(replace(answer, todo=todo(place.product, bug, answer.verdict)))
     return sorted(answers, key=lambda answer: answer.bug)

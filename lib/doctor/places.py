@@ -19,14 +19,8 @@ PACKAGES = {"TensorRT-LLM": ("tensorrt_llm", "tensorrt_llm"), "FlashInfer": ("fl
             "CUTLASS DSL": ("nvidia_cutlass_dsl", "nvidia_cutlass_dsl")}
 CUTLASS_VARIABLES = ("CUTLASS_PATH", "CUTLASS_HOME", "CUTLASS_DIR")
 USUAL = ("/usr/local/cutlass", "/opt/cutlass")
-HEADERS = (
-    "",
-    "include",
-    "cutlass/include",
-    "cutlass_library/source/include",
-    "flashinfer/data/cutlass/include",
-    "3rdparty/cutlass/include",
-     "third_party/cutlass/include")
+HEADERS = ("", "include", "cutlass/include", "cutlass_library/source/include", "flashinfer/data/cutlass/include",
+           "3rdparty/cutlass/include", "third_party/cutlass/include")
 ANSWER_SECONDS = 2  # for nvidia-smi
 
 
@@ -93,14 +87,8 @@ def version(folder, package, name):
     if info and (found := re.match(r"[^-]+-([^-]+)\.(?:dist|egg)-info", info.name)):
         return found[1]
     for file in ("version.py", "_build_meta.py", "_version.py"):
-        if os.path.isfile(
-    file := os.path.join(
-        folder,
-        package,
-        file)) and (
-            found := re.search(
-                r'__version__\s*=\s*"([^"]+)"',
-                 Source(file).raw)):
+        path = os.path.join(folder, package, file)
+        if os.path.isfile(path) and (found := re.search(r'__version__\s*=\s*"([^"]+)"', Source(path).raw)):
             return found[1]
     return "version unknown"
 
