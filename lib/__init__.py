@@ -1,1 +1,19 @@
-"""Thin helpers of the collection: each module is a noun that the notebooks measure with or write with."""
+"""The collection's library. Each bug has a room, and what the rooms share lies below them.
+
+errors, cache          the one error, and the one content-addressed cache
+subjects/              what is examined: wheels, FlashInfer's places, TensorRT-LLM, patches, models
+instruments/           what asks it: toolchain, nvcc, ptxas, sass, cubins, devices, driver, timing
+evidence/              how a finding is stated: findings, claims, figures, tables, threads
+bug1_shared_memory/    notebook 01: tiles, CUTLASS's byte counts, GEMMs on a GPU
+bug2_kv_cache/         notebook 02: a model of the block manager, pools, copies on a GPU
+bug3_moe_gate/         notebook 03: gates, and the kernels behind them
+bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a real GEMM
+bug5_attention/        notebook 05: routing, instruction sets, the fallback
+fit/                   notebook 06: models in memory, rooflines, the explorer
+report/                machinery: commands, runner, evidence.json, scoreboard, site
+doctor/                stands by itself: which of the bugs an installation has
+overlay/               stands by itself: patches on an installed package, no file of it changed
+environment/           stands by itself: makes the environment of the commands
+
+Imports run downward only: report, bugs, evidence and instruments, subjects, ground.
+"""

@@ -4,12 +4,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib import cubins, subjects, toolchain
+from lib.instruments import cubins, toolchain
+from lib.subjects import wheels
 
 
 def inventory():
     """Rows {bar, measured, limit, unit, ok}: seconds for all cubins of a cached wheel, and how many times cuobjdump's rate that is."""
-    wheel, tc = subjects.wheel("flashinfer-cubin", "0.6.6"), toolchain.find()
+    wheel, tc = wheels.wheel("flashinfer-cubin", "0.6.6"), toolchain.find()
     took = []
     for _ in range(3):
         start = time.perf_counter()

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib import subjects
+from lib.subjects import wheels
 
 LIMIT = 3.0  # s
 RELEASES = ("0.6.6", "0.6.8", "0.7.2.post1")
@@ -26,7 +26,7 @@ def _seconds(*folders):
 
 def doctor():
     """A row for each case (list of dict with bar, measured, limit, unit, ok)."""
-    trees = [subjects.source("flashinfer-python", release) for release in RELEASES]
+    trees = [wheels.source("flashinfer-python", release) for release in RELEASES]
     with tempfile.TemporaryDirectory() as many:
         for number in range(FILES):
             Path(many, f"{number}.txt").touch()

@@ -2,7 +2,9 @@
 
 import time
 
-from lib import frontend, gemm, subjects, tiles
+from lib.bug1_shared_memory import gemm, tiles
+from lib.instruments import nvcc
+from lib.subjects import wheels
 
 # What one would write without the laboratory: a program that prints one size.
 PROGRAM = """#include <cstdio>
@@ -15,8 +17,8 @@ VERSION = "0.6.6"
 
 def rate():
     """Both on one core after the other, nothing from the cache."""
-    tree = subjects.source("flashinfer-python", VERSION)
-    front = frontend.of_flashinfer(VERSION)
+    tree = wheels.source("flashinfer-python", VERSION)
+    front = nvcc.of_flashinfer(VERSION)
     kernels = tiles.of_tensorrt_llm() + tiles.of_flashinfer(tree, VERSION, ("bf16", "fp16")) + [tiles.example_79d()]
     start = time.perf_counter()
     answers = gemm.ask([kernel.cpp() for kernel in kernels], front)

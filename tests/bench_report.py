@@ -11,7 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from lib import autotuner, cache, runner, subjects, tuning
+from lib import cache
+from lib.bug4_autotuner import autotuner, tuning
+from lib.report import runner
+from lib.subjects import wheels
 from tests.conftest import CHROMIUM, ROOT, command
 
 
@@ -110,7 +113,7 @@ def index_in_a_browser():
 
 def autotuner_look_up():
     """The patched look-up over the original, cached and computed."""
-    tree = subjects.source("flashinfer-python", "0.6.6")
+    tree = wheels.source("flashinfer-python", "0.6.6")
     with tuning.patched(tree, "04-autotuner.revised.flashinfer-0.6.6.diff") as changed:
         cost = tuning.cost(autotuner.load(tree), changed, rounds=200)
     return [_row(f"patched look-up, {path}", ratio, 1.05, "ratio") for path, ratio in zip(cost["path"], cost["ratio"])]

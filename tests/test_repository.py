@@ -10,7 +10,10 @@ import tomllib
 import pytest
 import yaml
 
-from lib import evidence, ledger, patches, runner, subjects
+from lib import evidence
+from lib.evidence import claims
+from lib.report import runner
+from lib.subjects import patches, wheels
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,7 +41,7 @@ def test_environment_is_the_same_list_and_tensorrt_llm():
 
 
 def test_every_wheel_is_pinned_for_both_processors():
-    rows = tomllib.loads(subjects.PINS.read_text())["wheel"]
+    rows = tomllib.loads(wheels.PINS.read_text())["wheel"]
     platforms = {}
     for row in rows:
         platforms.setdefault((row["name"], row["version"]), set()).add(row["platform"])
@@ -78,7 +81,7 @@ def test_every_patch_has_a_header_and_changes_something():
 
 def test_the_ledger_has_the_claims_of_the_account():
     expected = "M1 M2 1a 1b 1c 1d 1e 1f 1g 1h 2a 2b 2c 2d 2e 2f 3a 3b 3c 4a 4b 4c 4d 5a 5b 5c 5d P1 P2 P3 D1 D2 D3 D4 D5"
-    assert list(ledger.claims()) == expected.split()
+    assert list(claims.ledger()) == expected.split()
 
 
 def test_no_path_of_a_machine_is_committed():

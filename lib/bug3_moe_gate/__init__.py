@@ -1,0 +1,1 @@
+"""Bug 3, the MoE gate: what back ends admit, and which kernels exist behind them."""

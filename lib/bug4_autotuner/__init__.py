@@ -1,0 +1,1 @@
+"""Bug 4, the autotuner's crash: its functions surveyed, patched, and given a real GEMM."""

@@ -1,0 +1,1 @@
+"""Bug 5, attention kernels: who routes what where, instruction sets, the fallback."""

@@ -1,0 +1,333 @@
+"""Findings: parts that a computation decided, and the verdict and the tier that they come to.
+
+A notebook opens its bug, states findings, and each one shows itself as a card where it was found.
+"""
+
+import json
+import math
+import re
+import string
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+
+import jsonschema
+from IPython.display import display
+
+from lib.errors import CollectionError
+from lib.evidence import tables
+from lib.instruments import devices
+
+MIME = "application/vnd.sm12x.finding+json"
+SCHEMA = json.loads(Path(__file__).with_name("schema.json").read_text())
+FINDING = SCHEMA["$defs"]["finding"] | {"$defs": SCHEMA["$defs"]}
+BEATS = tuple(FINDING["properties"]["beat"]["enum"])
+TIERS = tuple(SCHEMA["$defs"]["tier"]["enum"])  # strongest first
+VERDICTS = tuple(filter(None, FINDING["properties"]["verdict"]["enum"]))
+MOST_NUMBERS = 3  # in a sentence
+# A number by itself in a sentence: not a part of a name (SM121, 128x64), a version or an id (#12310).
+LOOSE = re.compile(r"(?<![\w.,#/-])\d[\d.,]*(?![\w.-])")
+COLOURS = {"confirmed": "#1a7f37", "refuted": "#b3261e", "refined": "#8a5a00", "untested": "#5f6368"}
+MARKS = {True: ("✓", "#1a7f37"), False: ("✗", "#b3261e"), None: ("?", "#5f6368")}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of what a claim says: whether it `holds` (None: could not be decided), and why.
+
+    Made by the function of its tier: `ran`, `executed`, `compiled`, `inspected`, `modelled`, `read`.
+    """
+
+    holds: bool | None
+    tier: str
+    sources: tuple
+
+    def __post_init__(self):
+        holds = self.holds.item() if hasattr(self.holds, "item") else self.holds
+        if not isinstance(holds, bool | None):
+            raise CollectionError(f"a part holds or does not, and {holds!r} says neither",
+                                  "give True, False, or None where it could not be decided")
+        object.__setattr__(self, "holds", holds)
+        object.__setattr__(self, "sources", tuple(map(str, self.sources)))
+        if self.tier == "reported" and not any(each.startswith("https://") for each in self.sources):
+            raise CollectionError("a part that was only read needs a link",
+                                  "add the page that was read: read(True, \"https://...\")")
+
+
+def ran(holds, *sources):
+    """A part that the first GPU of this machine decided: tier ``sm12x`` or ``gpu``.
+
+    Raises
+    ------
+    CollectionError
+        If there is no GPU.
+    """
+    if not (tier := devices.tier()):
+        raise CollectionError(f"a GPU is said to have decided, and none is here: {devices.why_none()}",
+                              "state what was decided without one")
+    return Part(holds, tier, sources)
+
+
+def executed(holds, *sources):
+    """A part that the real code decided, run on the CPU."""
+    return Part(holds, "executed", sources)
+
+
+def compiled(holds, *sources):
+    """A part that the real compiler or assembler for the target decided."""
+    return Part(holds, "compiled", sources)
+
+
+def inspected(holds, *sources):
+    """A part read by code out of a shipped binary, package or source revision that is here."""
+    return Part(holds, "inspected", sources)
+
+
+def modelled(holds, *sources):
+    """A part computed from stated inputs, or said by a model of ours."""
+    return Part(holds, "modelled", sources)
+
+
+def read(holds, *links):
+    """A part that was only read somewhere: someone else measured or stated it; never more."""
+    return Part(holds, "reported", links)
+
+
+def verdict_of(parts):
+    """What parts (list of `Part`) come to: all hold, none, some, or none could be decided (str)."""
+    decided = [part.holds for part in parts if part.holds is not None]
+    if not decided:
+        return "untested"
+    if not any(decided):
+        return "refuted"
+    return "confirmed" if len(decided) == len(parts) and all(decided) else "refined"
+
+
+def tier_of(parts):
+    """The tier of the weakest part that was decided (str); None if none was."""
+    decided = [part.tier for part in parts if part.holds is not None]
+    return max(decided, key=TIERS.index, default=None)
+
+
+def sentence(says, values, name):
+    """Fill a finding's template with its values: one sentence, each number of it in evidence.json.
+
+    Raises
+    ------
+    CollectionError
+        If a field is not in the values, the template has a number of its own, or more than three
+        fields are numbers.
+    """
+    numbers = []
+    for text, field, _, _ in string.Formatter().parse(says):
+        if loose := LOOSE.search(text):
+            raise CollectionError(f"the sentence of {name} has the number {loose[0]} of its own",
+                                  "put it into the finding's values, and name it in braces")
+        if field is None:
+            continue
+        try:
+            value, _ = string.Formatter().get_field(field, (), values)
+        except (KeyError, AttributeError, IndexError, TypeError) as error:
+            raise CollectionError(f"the sentence of {name} names {field}, which its values lack",
+                                  f"its values are: {', '.join(values)}") from error
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            numbers.append(field)
+    if len(numbers) > MOST_NUMBERS:
+        raise CollectionError(f"the sentence of {name} has {len(numbers)} numbers: {', '.join(numbers)}",
+                              f"keep the {MOST_NUMBERS} that matter; the rest is in its values")
+    return says.format_map(values)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding as evidence.json holds it; shows itself in a notebook as a card."""
+
+    id: str
+    bug: int
+    beat: str
+    claim: str | None
+    verdict: str | None
+    tier: str | None
+    parts: list
+    summary: str
+    values: dict
+    unit: str
+    sources: list
+    notebook: str
+    recorded: bool = False
+
+    @property
+    def head(self):
+        """Its verdict and tier in words (str)."""
+        return f"{self.verdict or 'measured'} ({self.tier or 'nothing decided'})"
+
+    def _repr_mimebundle_(self, **_):
+        about = f", claim {self.claim}" if self.claim else ""
+        lines = [f"{self.head}{about}: {self.summary}"]
+        lines += [f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})" for part in self.parts]
+        return {MIME: asdict(self), "text/plain": "\n".join(lines), "text/html": self.card()}
+
+    def card(self):
+        """The card of the finding as HTML with its own style, for JupyterLab (str)."""
+        colour = COLOURS.get(self.verdict, "#0b57d0")
+        rows = "".join(
+            f"<li><span style='color:{MARKS[part['holds']][1]};font-weight:bold'>"
+            f"{MARKS[part['holds']][0]}</span> {escape(part['says'])} "
+            f"<small>({escape(part['tier'])})</small></li>" for part in self.parts)
+        parts = f"<ul style='list-style:none;padding-left:0.5em;margin:0.4em 0'>{rows}</ul>"
+        links = ", ".join(
+            f"<a href='{escape(each)}'>{escape(each.removeprefix('https://'))}</a>"
+            if each.startswith("https://") else f"<code>{escape(each)}</code>" for each in self.sources)
+        about = f" · claim {escape(self.claim)}" if self.claim else ""
+        return (
+            f"<div style='border-left:4px solid {colour};padding:0.3em 0 0.3em 0.8em'>"
+            f"<div><strong style='color:{colour}'>{escape(self.verdict or 'measured')}</strong> · "
+            f"{escape(self.tier or 'nothing decided')}{about} · <code>{escape(self.id)}</code></div>"
+            f"<div style='font-size:1.05em'>{escape(self.summary)}</div>{parts if rows else ''}"
+            f"<div><small>where to look: {links or 'this notebook'}</small></div></div>")
+
+
+def plain(value):
+    """Turn tables, arrays, paths and numbers that are not JSON's into what JSON holds.
+
+    A number that is none becomes None.
+    """
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return plain(value.to_dict(orient="records"))
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def validate(value, schema, name):
+    """Hold a value against a part of the schema of evidence.json.
+
+    Raises
+    ------
+    CollectionError
+        With the place and the reason of the first difference.
+    """
+    try:
+        jsonschema.validate(value, schema)
+    except jsonschema.ValidationError as error:
+        place = ".".join(map(str, error.absolute_path)) or "the whole"
+        what = f"{name} is not as the schema says: {place[:80]}: {error.message[:200]}"
+        raise CollectionError(what, "see lib/evidence/schema.json") from error
+
+
+def upgraded(record):
+    """A record of schema 1, as recorded runs may have it, in the form of schema 2 (dict).
+
+    Its findings state no parts; those about no claim lose their verdict, which schema 2 has not.
+    """
+    if not isinstance(record, dict) or record.get("schema") != 1:
+        return record
+    found = [{**finding, "parts": [], "verdict": finding.get("verdict") if finding.get("claim") else None}
+             for finding in record.get("findings", []) if isinstance(finding, dict)]
+    return record | {"schema": 2, "findings": found}
+
+
+class Investigation:
+    """The findings of one notebook about one bug.
+
+    Parameters
+    ----------
+    bug : int
+        1 to 5, or 0 for a notebook about the whole.
+    notebook : str
+        The name of the notebook, without its ending.
+    """
+
+    def __init__(self, bug, notebook):
+        self.bug, self.notebook, self.findings = bug, notebook, {}
+
+    def finding(self, id, *, beat, claim, parts, says, values=None, unit="", sources=()):
+        """State what was found about a claim, and show it. The same id again replaces it.
+
+        Parameters
+        ----------
+        id : str
+            Its lasting name, as in ``fp4-gemm.dense-tiles``.
+        beat : str
+            One of `BEATS`.
+        claim : str
+            The claim of the ledger that it speaks to.
+        parts : dict of str to Part
+            What the claim comes to, as a conjunction: a short phrase for each part, with what
+            decided it. The verdict and the tier are computed from them.
+        says : str
+            One sentence, a template over the values: ``"{over} of {n} exceed {budget:,} B."``
+        values : dict, optional
+            The numbers of the sentence and the full table behind them; tables and arrays are
+            turned into JSON. What ran on a GPU gets ``as found``: the device, its driver and
+            clocks (`devices.state`).
+        unit : str
+            The unit of the numbers, as in ``B``.
+        sources : sequence of str
+            More links or requirements (``name==version``) than those of the parts.
+
+        Raises
+        ------
+        CollectionError
+            If there is no part, a word is none of the known ones, a field has the wrong form, or
+            the sentence has a number that is not in the values.
+
+        Examples
+        --------
+        >>> bug = evidence.open(1, "01-shared-memory")  # doctest: +SKIP
+        >>> bug.finding("fp4-gemm.dense-tiles", beat="reproduce", claim="1b",
+        ...             parts={"the tiles do not fit": compiled(over > 0, "nvidia-cuda-nvcc==13.2.86")},
+        ...             says="{over} of {n} kernels exceed {budget:,} B.",
+        ...             values={"over": over, "n": n, "budget": budget})  # doctest: +SKIP
+        """
+        if not claim or not parts:
+            raise CollectionError(f"the finding {id} has no {'parts' if claim else 'claim'}",
+                                  "state the parts of a claim, or use measured() for an observation")
+        verdict, tier = verdict_of(list(parts.values())), tier_of(parts.values())
+        self.state(id, beat, claim, verdict, tier, parts, says, values, unit, sources)
+
+    def measured(self, id, *, beat, by, says, values=None, unit="", sources=(), parts=None):
+        """State an observation that is about no claim: it has a tier and no verdict.
+
+        Parameters
+        ----------
+        by : callable
+            The kind of evidence: `ran`, `executed`, `compiled`, `inspected`, `modelled` or `read`.
+        parts : dict of str to Part, optional
+            Checks that belong to it.
+
+        Others are those of `finding`, and so are the errors.
+        """
+        basis = by(None, *sources)
+        tier = tier_of([*(parts or {}).values(), Part(True, basis.tier, sources)])
+        self.state(id, beat, None, None, tier, parts or {}, says, values, unit, basis.sources)
+
+    def state(self, id, beat, claim, verdict, tier, parts, says, values, unit, sources):
+        """Put a finding together, hold it against the schema, keep it and show it."""
+        measured_on = {"as found": devices.state()} if tier in ("sm12x", "gpu") else {}
+        kept = plain((values or {}) | measured_on)
+        listed = [{"says": phrase} | asdict(part) | {"sources": list(part.sources)}
+                  for phrase, part in parts.items()]
+        named = dict.fromkeys([*(each for part in listed for each in part["sources"]),
+                               *map(str, sources)])
+        found = Finding(id=id, bug=self.bug, beat=beat, claim=claim, verdict=verdict, tier=tier,
+                        parts=listed, summary=sentence(says, kept, id), values=kept, unit=unit,
+                        sources=list(named), notebook=self.notebook)
+        validate(asdict(found), FINDING, f"finding {id}")
+        self.findings[id] = found
+        display(found)
+
+
+def open(bug, notebook):
+    """Open the investigation of a bug in a notebook (`Investigation`).
+
+    It also has the notebook's tables shown as `tables.html` does.
+    """
+    tables.install()
+    return Investigation(bug, notebook)

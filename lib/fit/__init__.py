@@ -1,0 +1,1 @@
+"""Does a model fit: bytes, rooflines, llama.cpp's kernels, and the explorer."""

@@ -1,0 +1,1 @@
+"""What asks the subjects: toolchain, nvcc, ptxas, SASS, cubins, GPUs, their driver, timing."""

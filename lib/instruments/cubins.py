@@ -1,0 +1,215 @@
+"""GPU binaries in a wheel: what each is for, which GPU may load it, and what the driver says to it."""
+
+import ctypes
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.errors import CollectionError
+from lib.instruments import devices, driver
+
+HEADER = 64  # bytes of an ELF-64 header
+PREFIX = 1024  # compressed bytes that are read of a member: far more than deflate needs for 64 bytes
+MACHINE, ABI = 190, 8  # EM_CUDA, and the ABI version since which e_flags holds the SM in its second byte
+LOCAL = struct.Struct("<26xHH")
+NAMED = re.compile(r"[sS]m_?(\d{2,3})([af]?)(?=[._K])")
+FAMILIES = (("fmha/", "attention"), ("batched_gemm", "batched GEMM (MoE)"), ("gemm-", "GEMM"), ("deep-gemm", "DeepGEMM"))
+LINEAGE = {100: (100, 103), 103: (103,), 110: (110,), 120: (120, 121), 121: (121,)}
+"""Compute capabilities that a family-specific ("f") target runs on: CUDA Programming Guide 13, appendix Compute Capabilities."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an ELF header says: `sm` (100 for every kind of sm_100 target), whether it marks an "a" target, and e_flags as it stands."""
+
+    sm: int
+    accelerated: bool
+    flags: int
+
+
+def header(head, name="cubin"):
+    """Read the first 64 bytes of a cubin.
+
+    The layout is LLVM's (BinaryFormat/ELF.h, EF_CUDA_*). Bit 3 of e_flags marks an "a" target in cubins of CUDA 12; ptxas 13.2 leaves
+    it clear. No bit marks an "f" target: only the file's name tells.
+
+    Parameters
+    ----------
+    head : bytes
+        At least 64.
+    name : str
+        For the error.
+
+    Returns
+    -------
+    Header
+
+    Raises
+    ------
+    CollectionError
+        If it is too short, no ELF file, or not for CUDA.
+    """
+    wrong = ""
+    if len(head) < HEADER:
+        wrong = f"it has {len(head)} bytes, and an ELF header has {HEADER}"
+    elif head[:4] != b"\x7fELF":
+        wrong = f"it is no ELF file (it begins with {head[:4].hex(' ')})"
+    elif (found := struct.unpack_from("<H", head, 18)[0]) != MACHINE:
+        wrong = f"its ELF machine is {found}, and CUDA's is {MACHINE}"
+    if wrong:
+        raise CollectionError(f"{name} is no cubin, or damaged: {wrong}", "compare its wheel with the pin in lib/subjects/wheels.toml")
+    flags = struct.unpack_from("<I", head, 48)[0]
+    if head[8] >= ABI:
+        return Header(flags >> 8 & 0xFF, bool(flags & 0x8), flags)
+    return Header(flags & 0xFF, bool(flags & 0x800), flags)
+
+
+def family(member):
+    """What a kernel is for, from the folder in which the wheel files it."""
+    return next((label for part, label in FAMILIES if part in member), "other")
+
+
+def loads_on(sm, kind, device):
+    """Whether the CUDA documentation lets a GPU load a cubin.
+
+    Parameters
+    ----------
+    sm : int
+        What the cubin was built for, as 100.
+    kind : str
+        ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major number, and a minor as high or higher.
+    device : int
+        The compute capability of the GPU, as 121.
+    """
+    if kind == "a":
+        return device == sm
+    if kind == "f":
+        return device in LINEAGE.get(sm, (sm,))
+    return device // 10 == sm // 10 and device >= sm
+
+
+def opened(wheel):
+    """The wheel as a ZipFile.
+
+    Raises
+    ------
+    CollectionError
+        If it is missing or no archive.
+    """
+    try:
+        return zipfile.ZipFile(wheel)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CollectionError(f"{wheel} is not a readable wheel: {error}", "fetch it again, or name another one") from error
+
+
+def inventory(wheel):
+    """Read the header of every cubin in a wheel, without unpacking it: of each member only the bytes that inflate to 64.
+
+    Parameters
+    ----------
+    wheel : Path
+
+    Returns
+    -------
+    DataFrame
+        A row for each cubin: member, family, sm, accelerated, named (the target that its file name claims, as ``100f``; empty if none),
+        bytes (unpacked), flags.
+
+    Raises
+    ------
+    CollectionError
+        If a member is damaged, or the wheel is, or holds no cubins.
+    """
+    rows = []
+    with opened(wheel) as archive, open(wheel, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        for info in archive.infolist():
+            if not info.filename.endswith(".cubin"):
+                continue
+            base = info.filename.rpartition("/")[2]
+            start = info.header_offset + 30 + sum(LOCAL.unpack_from(raw, info.header_offset))
+            head = raw[start:start + min(PREFIX, info.compress_size)]
+            if info.compress_type == zipfile.ZIP_DEFLATED:
+                try:
+                    head = zlib.decompressobj(-15).decompress(head, HEADER)
+                except zlib.error as error:
+                    raise CollectionError(f"{base} is damaged in {wheel.name}: {error}", "fetch the wheel again") from error
+            said, claim = header(head, base), NAMED.findall(base)
+            rows.append((info.filename, family(info.filename), said.sm, said.accelerated, "".join(claim[-1]) if claim else "",
+                         info.file_size, said.flags))
+    if not rows:
+        raise CollectionError(f"{wheel.name} holds no cubins", "name a flashinfer-cubin wheel")
+    return pd.DataFrame(rows, columns=["member", "family", "sm", "accelerated", "named", "bytes", "flags"])
+
+
+def disagreements(table):
+    """The rows of an `inventory` whose name claims another SM than the header, or an "a" that the header lacks, or the reverse."""
+    named = table[table["named"] != ""]
+    sm = named["named"].str.extract(r"(\d+)")[0].astype(int)
+    return named[(sm != named["sm"]) | (named["named"].str.endswith("a") != named["accelerated"])]
+
+
+def kinds(table):
+    """The kind of each cubin's target (Series: "a" or "f"). Where the name does not tell, the header does, as leniently as "f"."""
+    return pd.Series([name[-1:] if name[-1:] in ("a", "f") else "a" if accelerated else "f"
+                      for name, accelerated in zip(table["named"], table["accelerated"])], table.index)
+
+
+def loadable(table, device):
+    """Which cubins of an `inventory` a GPU may load (Series of bool), by `loads_on`; `device` as 121."""
+    return pd.Series([loads_on(sm, kind, device) for sm, kind in zip(table["sm"], kinds(table))], table.index)
+
+
+def sample(table, count=2):
+    """`count` cubins of each value of e_flags (or all, if fewer), evenly spaced, in the order of the `inventory`."""
+    return pd.concat([group.iloc[::max(1, len(group) // count)].head(count) for _, group in table.groupby("flags")]).sort_index()
+
+
+def read(wheel, *endings):
+    """Whole members of a wheel (list of bytes), each found by the end of its path; their checksums are verified.
+
+    Raises
+    ------
+    CollectionError
+        If no member or several end like that, or a checksum is wrong.
+    """
+    with opened(wheel) as archive:
+        contents = []
+        for ending in endings:
+            found = [name for name in archive.namelist() if name.endswith(ending)]
+            if len(found) != 1:
+                raise CollectionError(f"{wheel.name} has {len(found)} files that end in {ending}", "name one by more of its path")
+            try:
+                contents.append(archive.read(found[0]))
+            except (zlib.error, zipfile.BadZipFile) as error:
+                raise CollectionError(f"{found[0]} is damaged in {wheel.name}: {error}", "fetch the wheel again") from error
+    return contents
+
+
+def load(cubin, ordinal=0):
+    """Give a cubin (bytes) to the driver, for the GPU `ordinal`, and take it back.
+
+    Returns
+    -------
+    str
+        ``loaded``, or the driver's error with its name and text.
+
+    Raises
+    ------
+    CollectionError
+        If there is no CUDA GPU, or it gives no context.
+    """
+    if not devices.gpus():
+        raise CollectionError(f"there is no CUDA GPU here: {devices.why_none()}",
+                              "run this on a machine that has one")
+    with driver.context(ordinal) as cuda:
+        image = ctypes.create_string_buffer(cubin, len(cubin))
+        status, module = cuda.cuModuleLoadData(ctypes.addressof(image))
+        if int(status) != 0:
+            return f"{status.name}: {cuda.cuGetErrorString(status)[1].decode()}"
+        cuda.cuModuleUnload(module)
+        return "loaded"

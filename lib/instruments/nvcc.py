@@ -1,0 +1,229 @@
+"""nvcc over one CUTLASS, and the host's own compiler: what they make of a unit, or why not."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+
+from lib import cache
+from lib.errors import CollectionError
+from lib.instruments import toolchain
+from lib.subjects import wheels
+
+# What a compilation needs of a toolchain, and the wheel that holds it.
+NEEDED = {
+    "bin/nvcc": "nvidia-cuda-nvcc",
+    "bin/ptxas": "nvidia-cuda-nvcc",
+    "nvvm/bin/cicc": "nvidia-nvvm",
+    "include/cuda_runtime.h": "nvidia-cuda-runtime",
+    "include/crt/host_config.h": "nvidia-cuda-crt",
+    "include/cccl/cuda/std/utility": "nvidia-cuda-cccl",
+}
+FLAGS = ("-std=c++20", "--expt-relaxed-constexpr", "-w", "-DNDEBUG")
+# Brought sm_121: https://docs.nvidia.com/cuda/archive/12.9.1/cuda-features-archive/index.html
+OLDEST = (12, 9)
+SECONDS = 600
+
+
+def host_compiler():
+    """The C++ compiler that nvcc uses for the host: ``NVCC_CCBIN``, else ``g++`` (str).
+
+    Raises
+    ------
+    CollectionError
+        If it is not installed.
+    """
+    name = os.environ.get("NVCC_CCBIN") or "g++"
+    if found := shutil.which(name):
+        return found
+    raise CollectionError(
+        f"the host compiler {name} is not installed, and nvcc needs its preprocessor and headers",
+        "install it: apt-get install g++ (or build-essential); or set NVCC_CCBIN to another one")
+
+
+def first_error(said):
+    """The first error in what a compiler or a linker said, without the place (str)."""
+    found = re.search(r"(?:error|fatal)[^:\n]*:\s*(.+)|(undefined reference.*)", said)
+    if found:
+        return (found[1] or found[2]).strip()
+    return (said.strip().splitlines() or ["no message"])[0][:300]
+
+
+def host(unit, program, include, *options, libraries=()):
+    """Compile a C++17 unit for this machine's processor, and link it.
+
+    Parameters
+    ----------
+    unit : Path
+        The source file.
+    program : Path
+        Where the program goes.
+    include : sequence of Path
+        Include folders, in their order.
+    *options : str
+        Further options of the compiler.
+    libraries : sequence of str or Path
+        What is linked to it.
+
+    Raises
+    ------
+    CollectionError
+        If there is no host compiler, or it refuses, with its first error.
+    """
+    folders = [f"-I{folder}" for folder in include]
+    command = [host_compiler(), "-std=c++17", "-O0", "-w", *options, *folders, unit,
+               *libraries, "-o", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CollectionError(f"{Path(unit).name} does not compile: {first_error(done.stderr)}",
+                              "use a pinned FlashInfer, and g++ 11 or later")
+
+
+def check(tc, target):
+    """Refuse a toolchain that lacks a part or is too old for `target`.
+
+    Raises
+    ------
+    CollectionError
+        Which file is missing and which wheel holds it, or which release is needed.
+    """
+    known = (wheel.version for wheel in wheels.pins() if wheel.name == "nvidia-cuda-nvcc")
+    pinned = next(known, "13.0 or later")
+    release = tuple(map(int, re.findall(r"\d+", tc.version)[:2]))
+    if release < OLDEST:
+        raise CollectionError(
+            f"nvcc {tc.version} is too old: {target} needs {OLDEST[0]}.{OLDEST[1]} or later",
+            f"use the wheel nvidia-cuda-nvcc=={pinned} (unset SM12X_CUDA_HOME), or a newer CUDA")
+    for name, wheel in NEEDED.items():
+        # A system CUDA may keep CCCL elsewhere; nvcc finds it itself.
+        elsewhere = wheel == "nvidia-cuda-cccl" and len(tc.sources) == 1
+        if not (tc.home / name).exists() and not elsewhere:
+            raise CollectionError(
+                f"{name} is missing from the toolchain {tc.home}",
+                f"the wheel {wheel}=={pinned} holds it: delete the folder and run again")
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """nvcc over one tree of CUTLASS headers.
+
+    Attributes
+    ----------
+    headers : Path
+        The include folder of CUTLASS.
+    extensions : tuple of Path
+        Include folders of TensorRT-LLM's extensions, if the tree has them.
+    identity : str
+        What the headers are: the SHA-256 of the wheel, or of the checkout's own text.
+    target : str
+        What nvcc compiles for, as in ``sm_121a``.
+    """
+
+    headers: Path
+    extensions: tuple
+    identity: str
+    target: str
+
+    @property
+    def version(self):
+        """CUTLASS's version as its header states it: ``4.2.1``."""
+        text = (self.headers / "cutlass/version.h").read_text()
+        parts = ("MAJOR", "MINOR", "PATCH")
+        return ".".join(re.search(rf"CUTLASS_{part} (\d+)", text)[1] for part in parts)
+
+    @property
+    def key(self):
+        """What a result depends on besides its unit (dict): compiler, flags, headers, target."""
+        return {"nvcc": toolchain.find().version, "flags": FLAGS, "cutlass": self.identity,
+                "target": self.target}
+
+    def compile(self, source, kind, *options, more=()):
+        """Compile a translation unit.
+
+        Parameters
+        ----------
+        source : str
+            The unit.
+        kind : str
+            ``ptx``, ``cubin``, or ``exe``, which is linked.
+        *options : str
+            Further options of nvcc.
+        more : sequence of Path
+            Include folders that come first.
+
+        Returns
+        -------
+        tuple of (int, bytes, str)
+            nvcc's status, the output (empty if there is none), and what it said.
+
+        Raises
+        ------
+        CollectionError
+            If the toolchain lacks a part or is too old, no host compiler is installed, or nvcc
+            takes longer than 10 minutes.
+        """
+        tc = toolchain.find()
+        check(tc, self.target)
+        folders = (*more, self.headers, *self.extensions, *tc.include)
+        form = [] if kind == "exe" else [f"-{kind}"]
+        with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
+            unit, output = Path(folder, "unit.cu"), Path(folder, f"unit.{kind}")
+            unit.write_text(source)
+            try:
+                done = tc.run("nvcc", *form, f"-arch={self.target}", "-ccbin", host_compiler(),
+                              *FLAGS, *(f"-I{each}" for each in folders), *options,
+                              "-o", output, unit, timeout=SECONDS, cwd=folder)
+            except subprocess.TimeoutExpired as error:
+                raise CollectionError(f"nvcc took longer than {SECONDS} s",
+                                      "run again on a quieter machine, or with fewer kernels") from error
+            binary = output.read_bytes() if output.is_file() else b""
+            return done.returncode, binary, done.stdout + done.stderr
+
+
+@once
+def text_of(folder):
+    """A hash of all headers below a folder (str), for a checkout that has no pin."""
+    endings = (".h", ".hpp", ".inl", ".cuh")
+    names = sorted(path for path in folder.rglob("*") if path.suffix in endings)
+    return cache.digest({str(path.relative_to(folder)): cache.hashed(path) for path in names})
+
+
+def over(tree, target="sm_121a", identity=""):
+    """nvcc over the CUTLASS of a tree.
+
+    Parameters
+    ----------
+    tree : Path
+        A FlashInfer tree (its ``flashinfer/data`` holds CUTLASS and the extensions), or a CUTLASS
+        checkout.
+    target : str
+        What to compile for.
+    identity : str
+        The SHA-256 of the wheel; by default the headers are hashed.
+
+    Raises
+    ------
+    CollectionError
+        If no ``cutlass/version.h`` is there, or the target is none.
+    """
+    tree = Path(tree)
+    if not re.fullmatch(r"sm_\d{2,3}[af]?", target):
+        raise CollectionError(f"{target!r} is no target of nvcc", "write it as sm_121a or sm_100a")
+    names = ("flashinfer/data/cutlass/include", "cutlass/include", "include")
+    places = (tree / name for name in names)
+    headers = next((place for place in places if (place / "cutlass/version.h").is_file()), None)
+    if headers is None:
+        raise CollectionError(f"no cutlass/version.h below {tree}",
+                              "name an unpacked FlashInfer wheel or a CUTLASS checkout")
+    extensions = tree.glob("flashinfer/data/csrc/nv_internal/tensorrt_llm/cutlass_extensions/include")
+    return FrontEnd(headers, tuple(extensions), identity or text_of(headers), target)
+
+
+def of_flashinfer(version, target="sm_121a"):
+    """nvcc over the CUTLASS that a pinned FlashInfer wheel vendors (`FrontEnd`)."""
+    pinned = wheels.pin("flashinfer-python", version)
+    return over(wheels.source("flashinfer-python", version), target, pinned.sha256)

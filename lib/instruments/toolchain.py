@@ -1,0 +1,83 @@
+"""The CUDA toolchain of the package index: nvcc, ptxas, cuobjdump and nvdisasm as one tree in the cache, with no system CUDA."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+
+from lib import cache
+from lib.errors import CollectionError
+from lib.subjects import wheels
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A CUDA toolchain.
+
+    Attributes
+    ----------
+    home : Path
+        The folder that holds ``bin`` and ``include``.
+    version : str
+        The version of the compiler: ``13.2.86``.
+    sources : tuple of str
+        Where it came from: requirements of wheels, or the path of a system CUDA.
+    """
+
+    home: Path
+    version: str
+    sources: tuple
+
+    def tool(self, name):
+        """The path of a program of the toolchain: ``nvcc``, ``ptxas``, ``cuobjdump``, ``nvdisasm``, ``cudafe++`` ..."""
+        path = self.home / "bin" / name
+        if not path.is_file():
+            raise CollectionError(f"{name} is not in {path.parent}", f"install the wheel nvidia-cuda-{name}, or unset SM12X_CUDA_HOME")
+        return path
+
+    @property
+    def include(self):
+        """The include folders (list of Path), CCCL's among them."""
+        return [folder for folder in (self.home / "include", self.home / "include" / "cccl") if folder.is_dir()]
+
+    def run(self, name, *arguments, **keywords):
+        """Run a program of the toolchain; text in and out, no exception on a status (``subprocess.CompletedProcess``)."""
+        return subprocess.run([self.tool(name), *map(str, arguments)], capture_output=True, text=True, **keywords)
+
+
+def version_of(nvcc):
+    """The release that a compiler states, as in ``13.2.86``."""
+    stated = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    return stated.rpartition(", V")[2].split()[0] if ", V" in stated else "unknown"
+
+
+@once
+def find():
+    """The toolchain to use: the pinned one, or a system CUDA if ``SM12X_CUDA_HOME`` asks for it.
+
+    Returns
+    -------
+    Toolchain
+
+    Raises
+    ------
+    CollectionError
+        If a wheel cannot be fetched, or ``SM12X_CUDA_HOME`` holds no compiler.
+    """
+    if asked := os.environ.get("SM12X_CUDA_HOME"):
+        nvcc = Path(asked, "bin", "nvcc")
+        if not nvcc.is_file():
+            raise CollectionError(f"SM12X_CUDA_HOME is {asked}, and there is no bin/nvcc in it", "correct it, or unset it to use the pinned toolchain")
+        return Toolchain(Path(asked), version_of(nvcc), (asked,))
+    pinned = [wheel for wheel in wheels.pins() if wheel.role == "toolchain"]
+    if not pinned:
+        raise CollectionError("no CUDA toolchain is pinned for this kind of machine", "set SM12X_CUDA_HOME to a CUDA of 13.0 or later")
+
+    def unpack(folder):
+        for wheel in pinned:
+            wheels.extract(wheels.wheel(wheel.name, wheel.version), folder)
+
+    tree = cache.entry("toolchains", sorted(wheel.sha256 for wheel in pinned), unpack)
+    nvcc = next(wheel for wheel in pinned if wheel.name == "nvidia-cuda-nvcc")
+    return Toolchain(tree / "nvidia" / "cu13", nvcc.version, tuple(wheel.requirement for wheel in pinned))

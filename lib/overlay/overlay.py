@@ -1,0 +1,193 @@
+"""Patches on an installed package that change no file of it: a fresh import gets the patched source, from a shadow folder.
+
+In a notebook: ``with overlay.patched("03-moe-gate.revised.tensorrt-llm.diff"): import tensorrt_llm``. For a server or a script, with
+all processes that it starts: ``python -m lib.overlay PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``; of the environment
+of this collection that needs unidiff alone. Only Python files can be replaced so. What is imported already is not reached, and
+neither are processes on other machines.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lib.errors import CollectionError
+from lib.overlay import hook as hooks
+from lib.subjects import patches
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An overlay in its folder: `modules` is the module's name to the file of the installation, and to the patched one (Paths)."""
+
+    folder: Path
+    modules: dict
+
+    def path(self):
+        """``PYTHONPATH`` for processes that shall have the overlay (str): its folder, then what the variable holds now."""
+        return os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
+
+
+def module(file):
+    """The name under which Python imports a file of a patch, as in ``package.part`` for ``package/part.py``."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def locate(file, root=None):
+    """Where the installation has a file of a patch, found without importing anything of it.
+
+    Parameters
+    ----------
+    file : str
+        As the patch names it, from the package on.
+    root : Path, optional
+        The folder that holds the package; without it, the package that an import would take, regular or editable.
+
+    Raises
+    ------
+    CollectionError
+        If the file is no Python file, or the package or the file is not there.
+    """
+    package, *rest = PurePosixPath(file).parts
+    if not file.endswith(".py") or not rest:
+        raise CollectionError(f"{file} is no Python module of a package, and an import hook serves nothing else",
+                              "build the project with this patch applied")
+    try:
+        found = None if root else importlib.util.find_spec(package)
+    except ValueError:  # a module without a spec stands in for the package
+        found = None
+    places = (found and found.submodule_search_locations) or ()
+    folders = [Path(root, package)] if root else [Path(each) for each in places]
+    if not folders:
+        raise CollectionError(f"{package} is not installed here", "install it in this environment, or use its interpreter")
+    for folder in folders:
+        if folder.joinpath(*rest).is_file():
+            return folder.joinpath(*rest).absolute()
+    raise CollectionError(f"{package} in {folders[0].parent} has no file {file}",
+                          "it is of another version than the patch: compare its base")
+
+
+def link(origin, target, files):
+    """In each folder of the shadow, from that of `target` up to `files`, link to all else that the installation has there.
+
+    So a module that looks for other files beside its own (``__file__``) finds them.
+    """
+    for there, here in zip(origin.parents, target.parents):
+        if here == files:
+            return
+        for each in there.iterdir():
+            beside = here / each.name
+            if each.name != "__pycache__" and not beside.exists() and not beside.is_symlink():
+                beside.symlink_to(each.resolve())
+
+
+@contextmanager
+def shadow(*names, root=None):
+    """Make the folder of an overlay, gone at the end of the block (`Overlay`); no process uses it yet.
+
+    Parameters
+    ----------
+    *names : str
+        Files of patches/, applied in this order.
+    root : Path, optional
+        As `locate` takes it.
+
+    Raises
+    ------
+    CollectionError
+        If a patch does not fit the installation, or changes what no hook can serve.
+    """
+    laid = [patches.Patch(name) for name in names]
+    origins = {file: locate(file, root) for patch in laid for file in patch.files}
+    with tempfile.TemporaryDirectory(prefix="sm12x-overlay-") as temporary:
+        folder = Path(temporary).resolve()
+        modules = {module(file): {"origin": origin, "patched": folder / "files" / file} for file, origin in origins.items()}
+        taken = {name for finder in sys.meta_path if getattr(finder, "overlay", False) for name in finder.modules}
+        if double := sorted(modules.keys() & taken):
+            raise CollectionError(f"another overlay has {', '.join(double)} already", "name all patches in one overlay")
+        for each in modules.values():
+            each["patched"].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(each["origin"], each["patched"])
+        for each in modules.values():  # after all copies, so that none is written through a link
+            link(each["origin"], each["patched"], folder / "files")
+        for patch in laid:
+            patch.apply(folder / "files")
+        (folder / "overlay.json").write_text(json.dumps(modules, default=str))
+        shutil.copyfile(hooks.__file__, folder / "sitecustomize.py")
+        yield Overlay(folder, modules)
+
+
+@contextmanager
+def patched(*names, root=None):
+    """Have the next import of some modules take patched source, in this process and in those that it starts; at the end all is as before.
+
+    Parameters are those of `shadow`. At the end, what the block was first to import of the package is forgotten, so that the next import
+    takes the installation's files. A package with compiled parts may refuse to be imported twice: use a new process for it.
+
+    Yields
+    ------
+    Overlay
+
+    Raises
+    ------
+    CollectionError
+        As `shadow` does, and if such a module is imported already, or another overlay has it; nothing is changed then.
+    """
+    with shadow(*names, root=root) as laid:
+        if late := sorted(laid.modules.keys() & sys.modules.keys()):
+            raise CollectionError(f"{', '.join(late)} is imported already, and an overlay cannot change that",
+                                  "restart the kernel, then open the overlay before the first import of the package")
+        before, packages = set(sys.modules), {name.partition(".")[0] for name in laid.modules}
+        hook, bytecode, path = hooks.Hook(laid.folder), sys.dont_write_bytecode, os.environ.get("PYTHONPATH")
+        sys.meta_path.insert(0, hook)
+        sys.dont_write_bytecode, os.environ["PYTHONPATH"] = True, laid.path()
+        try:
+            yield laid
+        finally:
+            sys.meta_path.remove(hook)
+            sys.dont_write_bytecode = bytecode
+            os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+            for name in [name for name in sys.modules if name not in before and name.partition(".")[0] in packages]:
+                parent, _, last = name.rpartition(".")
+                gone = sys.modules.pop(name)
+                if getattr(sys.modules.get(parent), last, None) is gone:
+                    delattr(sys.modules[parent], last)
+
+
+def run(command, *names):
+    """Run a command under an overlay, with all Python processes that it starts: its exit status (int; 128 + a signal's number).
+
+    Parameters
+    ----------
+    command : sequence of str
+        What to run; a first word that ends in ``.py`` or is ``-m`` goes to this interpreter.
+    *names : str
+        Files of patches/.
+
+    Raises
+    ------
+    CollectionError
+        As `shadow` does, and if the command is not found.
+    """
+    words = [sys.executable, *command] if command[0].endswith(".py") or command[0] == "-m" else list(command)
+    with shadow(*names) as laid:
+        try:
+            child = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": laid.path()})
+        except OSError as error:
+            raise CollectionError(f"{words[0]} cannot be started: {error.strerror}",
+                                  "name a script, -m and a module, or a command of PATH") from error
+        held = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in (signal.SIGTERM, signal.SIGHUP)}
+        held[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to the child itself
+        try:
+            status = child.wait()
+        finally:
+            for number, handler in held.items():
+                signal.signal(number, handler)
+    return status if status >= 0 else 128 - status

@@ -1,0 +1,232 @@
+"""evidence.json: collected from executed notebooks, written whole, read with care."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+from lib import cache, evidence
+from lib.errors import CollectionError
+from lib.instruments import devices, toolchain
+from lib.subjects import wheels
+
+REPOSITORY = Path(__file__).parents[2]
+LARGEST = 1_000_000  # bytes of a recorded run
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+PACKAGES = ("torch", "papermill", "nbconvert", "pandas", "plotly", "cuda-core", "cuda-bindings")
+
+
+def commit():
+    """The commit of this checkout, with ``+`` if files differ from it; ``SM12X_COMMIT`` states it for a copy of the tree; else ``unknown``."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    if stated := os.environ.get("SM12X_COMMIT"):
+        return stated
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def compiler():
+    """The CUDA toolchain of a run (dict): whether it is the pinned one or that of ``SM12X_CUDA_HOME``, and its version, or why there is none."""
+    found = {"from": "SM12X_CUDA_HOME" if os.environ.get("SM12X_CUDA_HOME") else "pinned"}
+    try:
+        return found | {"version": toolchain.find().version}
+    except CollectionError as error:
+        return found | {"version": "none", "why": error.what}
+
+
+def describe(started, finished, failed=None, missing=None):
+    """What a run is: machine, versions, pinned subjects with sha256, times and commit, as evidence.json holds it.
+
+    Parameters
+    ----------
+    started, finished : datetime.datetime
+        With their time zone.
+    failed : dict of str to str, optional
+        Notebooks that failed, each with its cell and error.
+    missing : dict of str to str, optional
+        Subjects that could not be had, each with the reason.
+    """
+    gpus = devices.gpus()
+    name = gpus[0].name if gpus else f"{platform.machine()} without a GPU"
+    return {
+        "machine": {"name": name, "architecture": platform.machine(), "system": f"{platform.system()} {platform.release()}",
+                    "cores": os.cpu_count(), "driver": devices.cuda_version() or "none",
+                    "as found": devices.state(), "gpus": [gpu.as_dict() for gpu in gpus]},
+        "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "subjects": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in wheels.pins()],
+        "toolchain": compiler(), "failed": failed or {}, "missing": missing or {},
+        "started": started.isoformat(timespec="seconds"), "finished": finished.isoformat(timespec="seconds"), "commit": commit(),
+    }
+
+
+def findings(notebook):
+    """The findings that an executed notebook (Path) shows, in their order; of one id the last counts (list of dict)."""
+    found = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if finding := output.get("data", {}).get(evidence.MIME):
+                found[finding["id"]] = finding
+    return list(found.values())
+
+
+def write(path, run, found, largest=None):
+    """Write evidence.json whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    run : dict
+        As `describe` gives it.
+    found : list of dict
+        The findings.
+    largest : int, optional
+        The most bytes that it may have; it is then written without white space.
+
+    Raises
+    ------
+    CollectionError
+        If it is not as the schema says, two notebooks state one id, or it is too large.
+    """
+    record = {"schema": 2, "run": run, "findings": found}
+    check(record, path.name)
+    text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)
+    if largest and (size := len(text.encode()) + 1) > largest:
+        sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found), reverse=True)
+        most = ", ".join(f"{id} {each:,} B" for each, id in sizes[:5])
+        raise CollectionError(f"the evidence has {size:,} B, and a recorded run may have {largest:,} B; the largest findings: {most}",
+                              "keep fewer rows in the values of these findings, and record again")
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text + "\n")
+    os.replace(unfinished, path)
+
+
+def compact(value):
+    """JSON without white space (str); a number that is none is a ValueError."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def check(record, name):
+    """Hold a record against the schema, and its ids against each other.
+
+    Raises
+    ------
+    CollectionError
+        With `name` and the first difference, or the ids that are stated twice.
+    """
+    evidence.validate(record, evidence.SCHEMA, name)
+    ids = [each["id"] for each in record["findings"]]
+    if twice := sorted({each for each in ids if ids.count(each) > 1}):
+        raise CollectionError(f"{name}: two notebooks state the finding {', '.join(twice)}", "give each finding an id of its own")
+
+
+def portable(value):
+    """A record that can be passed on: without lines of others' source (``code``), and without the paths of this machine: the cache, this
+    checkout, its environment and the home folder get words instead.
+    """
+    folders = {cache.root(): "<cache>", sys.prefix: "<environment>", REPOSITORY: "<checkout>", Path.home(): "~"}
+    words = {str(folder): word for folder, word in folders.items() if len(Path(folder).parts) > 1}
+    pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?![\w.-])")
+
+    def walk(value):
+        if isinstance(value, dict):
+            return {walk(key): walk(item) for key, item in value.items() if key != "code"}
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        return pattern.sub(lambda found: words[found[0]], value) if isinstance(value, str) else value
+    return walk(value)
+
+
+def keep(folder, name, run, found, scratch):
+    """Keep a finished run: ``<folder>/<name>/evidence.json``, results only, put in place of the last one with one rename.
+
+    Parameters
+    ----------
+    folder : Path
+        Where recorded runs lie.
+    name : str
+        Of this one: letters, digits, ``-``, ``_`` and ``.``.
+    run : dict
+        As `describe` gives it; it gets the name.
+    found : list of dict
+        The findings; each is marked as recorded.
+    scratch : Path
+        A folder on the same disk to write in first.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    CollectionError
+        If the name cannot be used, there is no finding, or it is larger than `LARGEST` bytes; the last one then stays as it was.
+    """
+    named(name)
+    if not found:
+        raise CollectionError("no notebook stated a finding, so nothing was recorded", "mend what failed, and record again")
+    write(scratch / "recorded.json", portable({"name": name} | run), portable([each | {"recorded": True} for each in found]), LARGEST)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    os.replace(scratch / "recorded.json", folder / name / "evidence.json")
+    return folder / name / "evidence.json"
+
+
+def named(name):
+    """Refuse a name that a recorded run cannot have.
+
+    Raises
+    ------
+    CollectionError
+        If it is empty, too long, begins with a dot or a dash, or holds anything but letters, digits, ``-``, ``_`` and ``.``.
+    """
+    if not NAME.fullmatch(name):
+        raise CollectionError(f"{name!r} cannot be the name of a recorded run", "use up to 64 letters, digits, -, _ and ., as in: make record NAME=h100")
+
+
+def read(path, largest=None):
+    """Read an evidence.json.
+
+    Parameters
+    ----------
+    path : Path or str
+    largest : int, optional
+        The most bytes that are read.
+
+    Raises
+    ------
+    CollectionError
+        If the file is missing, no file, too large, unreadable or no JSON, or if it is not as the schema says.
+    """
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise CollectionError(f"{path} is no file", "name an evidence.json, or the folder that holds it")
+        if (size := path.stat().st_size) > (largest or size):
+            raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read", "keep fewer rows in the values of its findings")
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        compact(record).encode()  # what could not be written again: text that is no Unicode, numbers that are none
+    except FileNotFoundError as error:
+        raise CollectionError(f"there is no {path}", "make report writes it") from error
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another file") from error
+    except (ValueError, RecursionError) as error:
+        raise CollectionError(f"{path} is damaged: {error}", "make it anew with make report") from error
+    stated = record.get("schema") if isinstance(record, dict) else None
+    if stated not in (1, 2):
+        raise CollectionError(f"{path} is of schema {str(stated)[:20]}, and this collection reads 1 and 2",
+                              "make it anew with this collection")
+    record = evidence.upgraded(record)
+    check(record, str(path))
+    return record

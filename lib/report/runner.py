@@ -1,0 +1,238 @@
+"""Notebooks, headless: several at once through papermill's Python API, each in a process of its own that takes its kernel with it."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import psutil
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+CELL_SECONDS = 900
+STARTS = 3  # a kernel takes free ports and may lose one to another that starts at the same moment: then it is started again
+NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
+LOG = tempfile.TemporaryFile("w+")  # what a kernel says on its way out; each process of a notebook has its own
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+
+
+@dataclass
+class Job:
+    """A notebook to execute, and how far it is.
+
+    Attributes
+    ----------
+    notebook, output : Path
+        The notebook as committed, and where the executed one goes.
+    parameters : dict
+        For the cell tagged ``parameters``.
+    cell_seconds : int
+        The longest that one cell may take, in seconds.
+    variables : dict
+        For the environment of its kernel.
+    state : str
+        ``waiting``, ``running``, ``done`` or ``failed``.
+    cell, cells : int
+        The cell under way, from 1, and how many there are.
+    started, finished : float
+        ``time.monotonic()`` in seconds.
+    error : str
+        What failed: ``cell 4: ValueError: ...``.
+    """
+
+    notebook: Path
+    output: Path
+    parameters: dict = field(default_factory=dict)
+    cell_seconds: int = CELL_SECONDS
+    variables: dict = field(default_factory=dict)
+    state: str = WAITING
+    cell: int = 0
+    cells: int = 0
+    started: float = 0.0
+    finished: float = 0.0
+    error: str = ""
+
+    @property
+    def name(self):
+        """The name of the notebook without its ending."""
+        return self.notebook.stem
+
+    @property
+    def elapsed(self):
+        """Seconds since it began, or that it took."""
+        return (self.finished or time.monotonic()) - self.started if self.started else 0.0
+
+
+def parameters(notebook):
+    """The names that a notebook's parameters cell sets (list of str); `notebook` is its Path."""
+    import papermill
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
+def execute(job, report):
+    """Execute one notebook in this process; `report` gets each cell's number before it runs.
+
+    The executed notebook is written whatever happens; a killed kernel or a time-out is put into it as the error of its cell.
+
+    Returns
+    -------
+    str
+        Empty, or what failed.
+    """
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    reached = 0
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **keywords):
+            start = nb_man.cell_start
+
+            def cell_start(cell, index):
+                nonlocal reached
+                reached = index
+                report(index + 1, len(nb_man.nb.cells))
+                start(cell, index)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **keywords)
+
+    papermill_engines.register("collection", Engine)
+
+    def attempt(left=STARTS):
+        try:
+            papermill.execute_notebook(job.notebook, job.output, job.parameters, engine_name="collection", kernel_name="python3",
+                                       cwd=job.notebook.parent, progress_bar=False, execution_timeout=job.cell_seconds)
+        except RuntimeError as error:
+            if left == 1 or NEVER_BEGAN not in str(error):
+                raise
+            attempt(left - 1)
+
+    try:
+        attempt()
+    except papermill.PapermillExecutionError as error:
+        return f"cell {reached + 1}: {error.ename}: {error.evalue}"
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        LOG.seek(0)
+        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+        mark(job, reached, type(error).__name__, f"{reason}\n{LOG.read()[-2000:]}")
+        return f"cell {reached + 1}: {reason.splitlines()[0]}"
+    return ""
+
+
+def mark(job, index, name, reason):
+    """Put an error that left no traceback (a dead kernel, a time-out) into the executed notebook, as the output of its cell."""
+    try:
+        notebook = nbformat.read(job.output, as_version=4)
+    except (OSError, ValueError):
+        notebook = nbformat.read(job.notebook, as_version=4)
+    index = min(index, len(notebook.cells) - 1)
+    if index >= 0 and notebook.cells[index].cell_type == "code":
+        notebook.cells[index].outputs.append(nbformat.v4.new_output("error", ename=name, evalue=reason, traceback=reason.splitlines()))
+    nbformat.write(notebook, job.output)
+
+
+def work(job, pipe):
+    """The process of one notebook: executes it and tells `pipe` of each cell, then of the end. Ends with the process that started it."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
+    os.environ.update(job.variables)
+    os.dup2(LOG.fileno(), sys.stderr.fileno())
+    try:
+        pipe.send(("end", execute(job, lambda cell, cells: pipe.send(("cell", (cell, cells))))))
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+
+
+def stop(process):
+    """End a worker and everything that it started: politely, then not."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    process.terminate()
+    process.join(5)
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            pass
+    psutil.wait_procs(family, timeout=5)
+
+
+def longest_first(jobs, last_run):
+    """Order jobs by what they took last time, longest first, so that the long one does not begin last; unknown ones go first."""
+    def seconds(job):
+        executed = last_run / job.notebook.name
+        try:
+            return nbformat.read(executed, as_version=4).metadata["papermill"]["duration"] or float("inf")
+        except (OSError, KeyError, ValueError):
+            return float("inf")
+    return sorted(jobs, key=seconds, reverse=True)
+
+
+def run(jobs, at_once, tick=0.2):
+    """Execute jobs, `at_once` at a time. A failing one does not stop the others.
+
+    Parameters
+    ----------
+    jobs : list of Job
+        Updated in place.
+    at_once : int
+        How many run at the same time.
+    tick : float
+        The longest time between two yields, in seconds.
+
+    Yields
+    ------
+    list of Job
+        `jobs`, after each change and at least every `tick`. Closing the generator, or an interrupt, ends all workers and kernels.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["papermill", "papermill.engines", "lib.report.runner"])
+    waiting, workers = list(jobs), {}
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < at_once:
+                job = waiting.pop(0)
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=work, args=(job, theirs), name=job.name)
+                job.state, job.started = RUNNING, time.monotonic()
+                process.start()
+                theirs.close()
+                workers[ours] = job, process
+            for pipe in multiprocessing.connection.wait(list(workers), timeout=tick):
+                job, process = workers[pipe]
+                try:
+                    kind, news = pipe.recv()
+                except EOFError:
+                    kind, news = "end", f"cell {job.cell}: the process that ran the notebook was killed"
+                if kind == "cell":
+                    job.cell, job.cells = news
+                    continue
+                job.error, job.finished, job.state = news, time.monotonic(), FAILED if news else DONE
+                del workers[pipe]
+                process.join(10)
+                stop(process)
+            yield jobs
+    finally:
+        for job, process in workers.values():
+            stop(process)
+
+
+def environment(home):
+    """The variables that keep Jupyter's and IPython's files in `home` (Path), and choose the kernel of this environment."""
+    (home / "ipython").mkdir(parents=True, exist_ok=True)
+    return {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
+            "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -1,0 +1,73 @@
+"""TensorRT-LLM where it can be had: an installed package, a checkout, or a shallow fetch of the pinned revision."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+from lib import cache
+from lib.errors import CollectionError
+
+REPOSITORY = "https://github.com/NVIDIA/TensorRT-LLM"
+REVISION = "b35ac1b64368513d215c57d2ed01d62d910df8da"
+FOLDERS = ("tensorrt_llm/_torch", "cpp/tensorrt_llm", "cpp/include", "cpp/kernels/fmha_v2")
+FETCH_SECONDS = 120
+
+
+def installed():
+    """The folder that holds an installed ``tensorrt_llm`` (Path), found without importing it; None if it is not installed."""
+    found = importlib.util.find_spec("tensorrt_llm")
+    locations = found.submodule_search_locations if found else None
+    return Path(next(iter(locations))).parent if locations else None
+
+
+def find(source=""):
+    """The TensorRT-LLM to examine.
+
+    Parameters
+    ----------
+    source : str
+        A checkout to use before all others.
+
+    Returns
+    -------
+    Path or None
+        A folder with ``tensorrt_llm/`` in it: `source`, ``TRTLLM_SRC``, the fetched revision, or the installed package.
+        None if there is none, which is no error.
+
+    Raises
+    ------
+    CollectionError
+        If a checkout was named and it is not one.
+    """
+    if asked := source or os.environ.get("TRTLLM_SRC"):
+        if not Path(asked, "tensorrt_llm").is_dir():
+            raise CollectionError(f"{asked} is not a TensorRT-LLM checkout: it has no folder tensorrt_llm",
+                                  "name the top folder of the checkout, or leave trtllm_src and TRTLLM_SRC empty")
+        return Path(asked)
+    fetched = cache.root() / "tensorrt-llm" / cache.digest([REPOSITORY, REVISION])
+    return fetched if fetched.is_dir() else installed()
+
+
+def fetch(repository=REPOSITORY, revision=REVISION):
+    """Fetch the folders that the notebooks read, at one revision, without history.
+
+    Returns
+    -------
+    Path or None
+        The tree; None if the network does not allow it, which is no error.
+    """
+    def checkout(folder):
+        def git(*arguments):
+            subprocess.run(["git", "-C", folder, *arguments], check=True, capture_output=True, timeout=FETCH_SECONDS,
+                           env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"})
+        git("init", "--quiet")
+        git("remote", "add", "origin", repository)
+        git("sparse-checkout", "set", *FOLDERS)
+        git("fetch", "--quiet", "--depth", "1", "--filter=blob:none", "origin", revision)
+        git("checkout", "--quiet", "FETCH_HEAD")
+
+    try:
+        return cache.entry("tensorrt-llm", [repository, revision], checkout)
+    except (subprocess.SubprocessError, FileNotFoundError):
+        return None

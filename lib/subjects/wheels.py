@@ -1,0 +1,229 @@
+"""The upstream packages that are examined: pinned, fetched, verified, unpacked, and copied before they are patched."""
+
+import gzip
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+
+from lib import cache, environment
+from lib.errors import CollectionError
+
+PINS = Path(__file__).with_name("wheels.toml")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A pinned wheel: a row of subjects.toml. `bytes` is the size of the file; `platform` is a machine name or ``any``."""
+
+    name: str
+    version: str
+    platform: str
+    role: str
+    file: str
+    bytes: int
+    sha256: str
+
+    @property
+    def path(self):
+        """Where the verified wheel lies in the cache (``Path``; it may not be there yet)."""
+        return cache.root() / "wheels" / self.sha256 / self.file
+
+    @property
+    def requirement(self):
+        """The wheel as pip's requirement: ``name==version``."""
+        return f"{self.name}=={self.version}"
+
+
+@once
+def pins():
+    """The pinned wheels that this machine can use (list of `Wheel`), in the order of subjects.toml."""
+    wheels = (Wheel(**row) for row in tomllib.loads(PINS.read_text())["wheel"])
+    return [wheel for wheel in wheels if wheel.platform in ("any", platform.machine())]
+
+
+def pin(name, version):
+    """Find the pin of a wheel.
+
+    Raises
+    ------
+    CollectionError
+        If this name or version is not pinned for this machine.
+    """
+    for wheel in pins():
+        if (wheel.name, wheel.version) == (name, version):
+            return wheel
+    known = ", ".join(sorted(wheel.requirement for wheel in pins() if wheel.name == name)) or "no version of it"
+    raise CollectionError(f"{name}=={version} is not pinned for {platform.machine()} (pinned: {known})",
+                          "choose a pinned version, or add its file name, size and sha256 to lib/subjects/wheels.toml")
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(wheel, path, next_step):
+    """Compare a file with its pin, byte count first.
+
+    Raises
+    ------
+    CollectionError
+        If the size or the hash differs, with `next_step`.
+    """
+    if (size := path.stat().st_size) != wheel.bytes:
+        raise CollectionError(f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: truncated, or another file", next_step)
+    if (found := sha256(path)) != wheel.sha256:
+        raise CollectionError(f"{wheel.file} has the wrong hash: sha256 {found}, its pin says {wheel.sha256}", next_step)
+
+
+def fetch(wheel):
+    """Have pip download a wheel into the cache, and verify it. A file that fails never enters the cache.
+
+    Raises
+    ------
+    CollectionError
+        With no network, a wrong hash, a truncated file, or a disk that is full or read-only.
+    """
+    def download(folder):
+        wanted = ["--only-binary=:all:", wheel.requirement]
+        if wheel.file.endswith(".tar.gz"):  # pip runs a source package's build backend to read its metadata: its hash comes first
+            (folder / "hashed.txt").write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+            wanted = [f"--no-binary={wheel.name}", "--requirement", folder / "hashed.txt"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir",
+                   "--dest", folder, *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment.without_pip_settings())
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+            reason = errors[0] if errors else f"pip ended with status {done.returncode}"
+            raise CollectionError(f"pip could not fetch {wheel.file}: {reason.removeprefix('ERROR: ')}",
+                                  "check the network (or pip's index settings) and run again; what has arrived is kept")
+        arrived = folder / wheel.file
+        if not arrived.is_file():
+            names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+            raise CollectionError(f"pip brought {names} instead of {wheel.file}", "compare lib/subjects/wheels.toml with what the index offers")
+        check(wheel, arrived, "nothing was kept; run again, and if it comes back the index serves another file: do not use it")
+
+    folder = wheel.path.parent
+    with cache.disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as unfinished:
+            download(Path(unfinished))
+            folder.mkdir(exist_ok=True)
+            os.replace(Path(unfinished) / wheel.file, wheel.path)
+    return wheel.path
+
+
+def wheel(name, version, verify=False):
+    """The path of a pinned wheel, fetched if it is not in the cache yet.
+
+    Parameters
+    ----------
+    name, version : str
+        A pin of subjects.toml.
+    verify : bool
+        Hash the file again even if it is in the cache. Its size is always compared.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    CollectionError
+        If the pin is unknown, the file cannot be had, or it is damaged.
+    """
+    pinned = pin(name, version)
+    with cache.disk_errors(pinned.path):
+        if not pinned.path.is_file():
+            return fetch(pinned)
+        if verify or pinned.path.stat().st_size != pinned.bytes:
+            check(pinned, pinned.path, f"delete {pinned.path.parent} and run again to fetch it anew")
+    return pinned.path
+
+
+def extract(archive, folder):
+    """Unpack a wheel so that no path leaves the folder, and keep which files are executable; files become read-only.
+
+    Raises
+    ------
+    CollectionError
+        If a member is absolute, climbs out of the folder or is a link, or if the archive is damaged.
+    """
+    folder = folder.resolve()
+    if archive.name.endswith(".tar.gz"):
+        return unpack(archive, folder)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in opened.infolist():
+                mode = member.external_attr >> 16
+                target = (folder / member.filename).resolve()
+                if stat.S_ISLNK(mode) or not target.is_relative_to(folder) or member.filename.startswith(("/", "\\")):
+                    raise CollectionError(f"{archive.name} holds the unsafe path {member.filename!r}: nothing of it was kept",
+                                          "do not use this file; compare its source with the pin in lib/subjects/wheels.toml")
+                if member.is_dir():
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as packed, open(target, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+                target.chmod(0o555 if mode & 0o100 else 0o444)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
+
+
+def unpack(archive, folder):
+    """`extract` for a source package (``.tar.gz``): Python's data filter refuses what would leave the folder, devices and the like."""
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise CollectionError(f"{archive.name} holds the unsafe path {error.tarinfo.name!r}: nothing of it was kept",
+                              "do not use this file; compare its source with the pin in lib/subjects/wheels.toml") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
+
+
+def source(name, version):
+    """The unpacked tree of a pinned wheel (``Path``): shared and read-only; use `scratch` before changing anything."""
+    pinned = pin(name, version)
+    return cache.entry("trees", pinned.sha256, lambda folder: extract(wheel(name, version), folder))
+
+
+@contextmanager
+def scratch(tree, *files):
+    """A private, writable copy of some files of a tree, gone at the end of the block.
+
+    Parameters
+    ----------
+    tree : Path
+        The folder that holds the files.
+    *files : str
+        Paths in the tree; none means all of it.
+
+    Yields
+    ------
+    Path
+        The folder of the copy, laid out as the tree.
+    """
+    with tempfile.TemporaryDirectory(prefix="sm12x-") as copy:
+        for name in files or (path.relative_to(tree) for path in tree.rglob("*") if path.is_file()):
+            target = Path(copy, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(tree / name, target)
+        yield Path(copy)

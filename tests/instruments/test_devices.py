@@ -1,0 +1,68 @@
+"""The machine: figures of the driver where there is one, a reason where there is none; the toolchain and what it is asked."""
+
+import pandas as pd
+import pytest
+
+from lib.errors import CollectionError
+from lib.instruments import architectures, datasheet, devices, ptxas, toolchain
+from lib.subjects import wheels
+
+
+def test_no_driver_is_no_error():
+    found = devices.gpus()
+    assert bool(found) != bool(devices.why_none())
+    assert all(gpu.as_dict()["sm"] == gpu.capability[0] * 10 + gpu.capability[1] for gpu in found)
+
+
+def test_the_toolchain_is_the_pinned_one():
+    tc = toolchain.find()
+    assert tc.version == toolchain.version_of(tc.tool("nvcc")) == "13.2.86"
+    assert all(tc.tool(name).is_file() for name in ("ptxas", "cuobjdump", "nvdisasm")) and len(tc.include) == 2
+    with pytest.raises(CollectionError, match="nvfoo is not in"):
+        tc.tool("nvfoo")
+
+
+def test_a_system_cuda_that_is_none_is_explained(monkeypatch, tmp_path):
+    monkeypatch.setenv("SM12X_CUDA_HOME", str(tmp_path))
+    with pytest.raises(CollectionError, match="no bin/nvcc"):
+        toolchain.find.__wrapped__()
+
+
+@pytest.mark.parametrize("target, limit", [("sm_100a", 232448), ("sm_120a", 101376), ("sm_121a", 101376), ("sm_121", 49152)])
+def test_ptxas_states_the_limit_and_keeps_to_it(target, limit):
+    tc = toolchain.find()
+    assert ptxas.shared_limit(tc, target) == limit
+    body = ".shared .align 16 .b8 big[{}]; st.shared.u32 [big], %r0;"
+    assert ptxas.assemble(tc, target, body.format(limit - 512))[0]  # the frame of every snippet declares 264 B beside it
+    accepted, said = ptxas.assemble(tc, target, body.format(limit - 264))
+    assert not accepted and f"{limit + 8:#x} bytes, {limit:#x} max" in said
+
+
+def test_headers_agree_with_ptxas():
+    tc, tree = toolchain.find(), wheels.source("flashinfer-python", "0.6.6")
+    table = datasheet.gather(tc, tree / "flashinfer/data/cutlass/include", tc.include[-1])
+    assert datasheet.disagreements(table).empty
+    block = table[table["quantity"] == "shared memory per block"]
+    assert set(block.loc[block["sm"].isin([90, 100, 120]), "source"]) == {"ptxas", "header"}
+    assert block.groupby("sm")["value"].first().to_dict() == {90: 232448, 100: 232448, 103: 232448, 120: 101376, 121: 101376}
+
+
+def test_a_disagreement_would_be_seen():
+    rows = [("shared memory per block", 120, 101376, "B", "header", "x"), ("shared memory per block", 120, 102400, "B", "ptxas", "y")]
+    assert len(datasheet.disagreements(pd.DataFrame(rows, columns=["quantity", "sm", "value", "unit", "source", "where"]))) == 2
+
+
+def test_a_folder_without_cutlass_is_named(tmp_path):
+    with pytest.raises(CollectionError, match="no smem_capacity_bytes"):
+        architectures.read_capacities(tmp_path)
+
+
+def test_the_state_is_what_nvidia_smi_says_and_nothing_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices.state() == {}
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA GB10, 580.95.05, 208, 3003, [N/A], 41, 4.51'\n")
+    program.chmod(0o755)
+    found = devices.state()
+    assert found["device"] == "NVIDIA GB10" and found["driver"] == "580.95.05" and found["memory clock (MHz)"] is None
+    assert found["SM clock (MHz)"] == 208 and set(found) == set(devices.STATE.values())

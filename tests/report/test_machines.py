@@ -1,0 +1,151 @@
+"""Several machines: each file that cannot be shown is refused by its name, the rest is shown, and differences are found from either side."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from lib import evidence
+from lib.evidence import claims
+from lib.report import machines, record
+from tests.test_evidence import RUN, finding
+from tests.test_runner import GOOD, run
+
+
+def written(folder, place, machine="m", findings=None, **more):
+    path = folder / place / "evidence.json"
+    path.parent.mkdir(parents=True)
+    kept = {"schema": 1, "run": RUN | {"machine": {"name": machine}, "toolchain": {"version": "13"}} | more, "findings": findings or [finding()]}
+    path.write_text(json.dumps(kept))
+    return path.parent
+
+
+def deep(levels):
+    return "[" * levels + "]" * levels
+
+
+def text_of(**more):
+    return json.dumps({"schema": 1, "run": RUN, "findings": [finding()]} | more)
+
+
+BAD = {
+    "empty": ("", "is damaged"), "cut": (text_of()[:-9], "is damaged"), "list": ("[1]", "not as the schema says"), "page": ("<!doctype html>", "is damaged"),
+    "foreign": ('{"results": []}', "'schema' is a required property"), "schema-2": (text_of(schema=2), "of schema 2"),
+    "verdict": (text_of(findings=[finding(verdict="true")]), "findings.0.verdict"), "twice": (text_of(findings=[finding(), finding()]), "two notebooks state"),
+    "nan": (text_of(run=RUN | {"x": float("nan")}), "is damaged"), "infinite": (text_of().replace('"values": {}', '"values": {"x": 1e999}'), "is damaged"),
+    "surrogate": (text_of(run=RUN | {"commit": "\ud800"}), "is damaged"), "bytes": (b"\xff\xfe\x00{", "is damaged"),
+    "deep": (text_of().replace('"values": {}', f'"values": {{"x": {deep(60)}}}'), "levels"), "abyss": (deep(200_000), "is damaged"),
+    "many": (text_of(findings=[finding(f"f.{i}") for i in range(1001)]), "1,001 findings"), "huge": (" " * 5_000_001, "5,000,001 B"),
+    "no-name": (text_of(run=RUN | {"machine": {}}), "run.machine"), "other-name": (text_of(run=RUN | {"name": "../../up"}), "run.name"),
+    "long-error": (json.dumps({"schema": 1, "run": "r" * 100_000, "findings": []}), "not as the schema says"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_cannot_be_shown_is_refused_by_name_and_the_rest_is_shown(tmp_path, name):
+    text, why = BAD[name]
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "evidence.json").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    shown, refused = machines.gather([written(tmp_path, "one", "A"), tmp_path / name, written(tmp_path, "two", "B")])
+    assert [each.label for each in shown] == ["A", "B"]
+    [(path, reason)] = refused
+    assert name in path and name in reason and why in reason and len(reason) <= 300 and str(tmp_path) not in reason
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    shown, refused = machines.gather([tmp_path / "nowhere", tmp_path / "folder", tmp_path / "pipe"])
+    assert not shown and [reason.split(" ", 2)[0] for _, reason in refused] == ["there", "there", f"{tmp_path.name}/pipe"]
+
+
+def test_machines_of_one_name_are_told_apart_and_one_run_is_shown_once(tmp_path):
+    names = ["h100", "H100", "this machine", "", "\u202eGB10\n\x00", "x" * 300, "../..", "h100 (2)"]
+    paths = [written(tmp_path, str(i), name, commit=str(i)) for i, name in enumerate(names)]
+    shown, refused = machines.gather([*paths, paths[0]])
+    assert len(shown) == len(names) and not refused
+    assert len({each.label.casefold() for each in shown} | {machines.HERE}) == len(names) + 1
+    assert len({each.page.casefold() for each in shown}) == len(names)
+    assert all(each.label.isprintable() and len(each.label) <= 50 and "/" not in each.page and ".." not in each.page[:10] for each in shown)
+    assert shown[0].label == "h100" and shown[1].label == "H100 (2)"
+
+
+def test_recorded_runs_are_found_in_order_and_hidden_folders_are_not(tmp_path, monkeypatch):
+    for name in ("h200", "h100", ".old"):
+        written(tmp_path, name)
+    assert [path.name for path in machines.recorded(tmp_path)] == ["h100", "h200"] and machines.recorded(tmp_path / "no") == []
+    monkeypatch.setenv("SM12X_OTHERS", f"{tmp_path / 'h200'}{os.pathsep}{tmp_path / 'x'}")
+    assert [path.name for path in machines.paths()] == ["h200", "x"]
+    monkeypatch.setenv("SM12X_OTHERS", "")
+    assert machines.paths() == []
+
+
+VALUES = some.recursive(some.none() | some.booleans() | some.integers(0, 3) | some.sampled_from(["a", "b"]),
+                        lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.sampled_from(["x", "seconds", "as found"]), inner), max_leaves=6)
+FINDINGS = some.lists(some.builds(
+    lambda id, claim, tier, verdict, values: finding(f"f.{id}", claim, tier, verdict) | {"values": {"v": values}},
+    some.integers(0, 6), some.sampled_from(["1a", "1b", None]), some.sampled_from(["gpu", "compiled", "inspected", "executed"]),
+    some.sampled_from(evidence.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
+
+
+def side(findings, commit="c"):
+    return machines.here({"run": RUN | {"commit": commit}, "findings": findings})
+
+
+@given(FINDINGS, FINDINGS)
+def test_differences_are_the_same_from_either_side(one, other):
+    there, back = machines.compare(side(one), side(other, "d")), machines.compare(side(other, "d"), side(one))
+    assert there.settings == [("commit", "c", "d")] and back.settings == [("commit", "d", "c")]
+    assert [(claim, b, a, what) for claim, a, b, what in there.claims] == back.claims
+    assert [(id, b, a) for id, a, b in there.verdicts] == back.verdicts
+    assert there.steady == back.steady and there.only == back.only[::-1]
+    assert [(id, [(place, b, a) for place, a, b in found]) for id, found in there.values] == back.values
+    decided, decided_there = claims.decide(one), claims.decide(other)
+    assert {each[0] for each in there.claims} == {
+        claim for claim in decided if [(decided[claim] or {}).get(key) for key in ("verdict", "tier")] != [(decided_there[claim] or {}).get(key) for key in ("verdict", "tier")]}
+
+
+@given(FINDINGS)
+def test_equal_runs_do_not_differ(found):
+    same = machines.compare(side(found), side(json.loads(json.dumps(found))))
+    assert (same.settings, same.claims, same.verdicts, same.values, same.only) == ([], [], [], [], ([], []))
+    assert same.steady == sum(each["tier"] in ("compiled", "inspected") for each in found)
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({"tiles": [{"bytes": 83969}]}, [("tiles[0].bytes", 83968, 83969)]), ({"tiles": []}, [("tiles", [{"bytes": 83968}], [])]),
+    ({"new": 0}, [("new", "nothing", 0)]), ({"flag": 1}, [("flag", True, 1)]), ({"ratio": 0.5}, [("ratio", 0.25, 0.5)]),
+    ({"seconds": 9}, []), ({"build (s)": 9}, []), ({"peak bytes": 9}, []), ({"as found": {"device": "x"}}, []),
+    ({"rows": [{"source": "header", "value": 1}, {"source": "device", "value": 2}]}, [])])
+def test_a_byte_that_a_compiler_gave_otherwise_is_found_and_a_time_is_not(change, expected):
+    values = {"tiles": [{"bytes": 83968}], "flag": True, "ratio": 0.25, "seconds": 1, "rows": [{"source": "header", "value": 1}]}
+    one, other = (side([finding(tier="compiled") | {"values": each}]) for each in (values, values | change))
+    assert machines.compare(one, other).values == ([("a.b", expected)] if expected else [])
+
+
+def test_a_claim_that_one_machine_lacks_is_not_called_another_verdict():
+    found = machines.compare(side([finding(claim="1a")]), side([finding("c.d", "1b", "gpu")]))
+    assert [(claim, what) for claim, _, _, what in found.claims] == [("1a", "missing"), ("1b", "missing")]
+    html = machines.html("apart", side([finding(claim="1a")]), [machines.Machine("h", "h", RUN, [])]).data
+    assert "No finding on one of them" in html and "≠" not in html
+
+
+def test_the_report_shows_other_machines_and_says_which_it_cannot(notebooks, tmp_path):
+    folder = notebooks(_01_good=[GOOD[0], GOOD[1], GOOD[2].replace("beat=", "claim='1a', beat=")])
+    out = tmp_path / "out"
+    written(out / "recorded", "h100", "NVIDIA H100", [finding(claim="1a", tier="gpu") | {"recorded": True}], name="h100")
+    given = written(tmp_path, "spark", "NVIDIA GB10", [finding("only.there", "1a", "sm12x", "refuted") | {"summary": "measured there"}])
+    (tmp_path / "broken.json").write_text("{")
+    done = run(folder, out, "report", "--evidence", given, tmp_path / "broken.json", seconds=180)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "beside this machine: h100" in said and "beside this machine: NVIDIA GB10" in said
+    assert "NOT SHOWN" in said and "broken.json is damaged" in said
+    pages = {path.name: path.read_text() for path in (out / "report").glob("*.html")}
+    assert "broken.json is damaged" in pages["index.html"] and "≠ verdict" in pages["index.html"] and "≠ tier" in pages["index.html"]
+    assert "measured there" in pages["index.html"] and "measured there" in pages["claim-1a.html"] and "measured there" in pages["machine-NVIDIA-GB10.html"]
+    assert {"machine-h100.html", "machine-NVIDIA-GB10.html"} <= pages.keys()
+    assert record.read(out / "report/evidence-h100.json")["run"]["name"] == "h100"
+    ours = record.read(out / "evidence.json")["findings"]
+    assert [each["id"] for each in ours] == ["good.one"] and "1 confirmed" in pages["index.html"], "never mixed in"

@@ -1,0 +1,118 @@
+"""The runner: a failure stops nothing else, an interrupt leaves nothing behind, two runs do not meet."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from lib.report import runner
+from tests.conftest import command
+
+GOOD = ["# Good", "parameters = 1", "from lib import evidence\nevidence.open(1, '01-good').finding("
+        "'good.one', beat='verify', verdict='confirmed', tier='executed', summary='it ran')"]
+
+
+def run(folder, outputs, *arguments, seconds=120):
+    words, keywords = command("--notebooks", folder, *arguments, outputs=outputs)
+    words = words[:3] + words[3:]
+    return subprocess.run(words, capture_output=True, timeout=seconds, **keywords)
+
+
+def last_report(outputs):
+    return (outputs / "report" / "index.html").read_text()
+
+
+def kernels_of(process):
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(child.cmdline())]
+
+
+def test_a_failing_notebook_does_not_stop_the_others(notebooks, tmp_path):
+    folder = notebooks(_01_good=GOOD, _02_raises=["# Raises", "1 / 0"])
+    done = run(folder, tmp_path / "out", "report")
+    assert done.returncode == 1
+    assert "FAILED 02-raises, cell 2: ZeroDivisionError: division by zero" in done.stdout
+    record = json.loads((tmp_path / "out/evidence.json").read_text())
+    assert [finding["id"] for finding in record["findings"]] == ["good.one"]
+    page = (tmp_path / "out/report/02-raises.html").read_text()
+    assert "ZeroDivisionError" in page and "This cell failed" in page and "02-raises.html" in last_report(tmp_path / "out")
+
+
+def test_a_killed_kernel_and_a_time_out_are_failures_like_any_other(notebooks, tmp_path):
+    folder = notebooks(_01_killed=["# Killed", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"],
+                       _02_slow=["# Slow", "import time\ntime.sleep(600)"], _03_good=GOOD)
+    done = run(folder, tmp_path / "out", "--cell-seconds", "15", "report")
+    assert done.returncode == 1
+    assert "FAILED 01-killed, cell 2: DeadKernelError" in done.stdout
+    assert "FAILED 02-slow, cell 2: CellTimeoutError" in done.stdout
+    assert "DeadKernelError" in (tmp_path / "out/report/01-killed.html").read_text()
+    assert "CellTimeoutError" in (tmp_path / "out/report/02-slow.html").read_text()
+    assert json.loads((tmp_path / "out/evidence.json").read_text())["findings"]
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_the_last_report_and_no_kernel(notebooks, tmp_path, which):
+    folder = notebooks(_01_slow=["# Slow", "import time\nprint('begun', flush=True)\ntime.sleep(600)"], _02_slow=["# Slow", "import time\ntime.sleep(600)"])
+    (tmp_path / "out/report").mkdir(parents=True)
+    (tmp_path / "out/report/index.html").write_text("the last good one")
+    words, keywords = command("--notebooks", folder, "report", "--jobs", "2", outputs=tmp_path / "out")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **keywords)
+    deadline = time.monotonic() + 90
+    while len(kernels_of(process)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(kernels_of(process)) == 2
+    time.sleep(1)
+    os.killpg(process.pid, which) if which == signal.SIGINT else process.terminate()
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 130 and "the last report is as it was" in output
+    assert last_report(tmp_path / "out") == "the last good one"
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".building")] == []
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+
+
+def test_two_runs_at_once_both_end_whole(notebooks, tmp_path):
+    folder = notebooks(_01_good=GOOD)
+    words, keywords = command("--notebooks", folder, "report", outputs=tmp_path / "out")
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords) for _ in range(2)]
+    assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
+    assert "it ran" in last_report(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", "report.zip", ".lock"}
+
+
+def test_one_notebook_with_parameters_of_the_readers(tmp_path):
+    done = run("notebooks", tmp_path / "out", "notebook", "00", "target_arch=sm_120a")
+    assert done.returncode == 0, done.stdout + done.stderr
+    executed = (tmp_path / "out/single/00-machine.ipynb").read_text()
+    assert 'target_arch = \\"sm_120a\\"' in executed and not (tmp_path / "out/report").exists()
+
+
+@pytest.mark.parametrize("words, said", [(["99"], "names 0 notebooks"), (["00", "nonsense"], "is no parameter")])
+def test_a_wrong_notebook_or_parameter_is_explained(tmp_path, words, said):
+    done = run("notebooks", tmp_path / "out", "notebook", *words)
+    assert done.returncode == 1 and said in done.stdout and "next:" in done.stdout
+
+
+@pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "cell 1: RuntimeError: Kernel died before replying to kernel_info")])
+def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_path, deaths, outcome):
+    import nbformat
+    import papermill
+    notebook = tmp_path / "in.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), notebook)
+    left = [RuntimeError(runner.NEVER_BEGAN)] * deaths
+
+    def execute(*_, **__):
+        if left:
+            raise left.pop()
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    assert runner.execute(runner.Job(notebook, tmp_path / "out.ipynb"), lambda *_: None) == outcome and left == []
+
+
+def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):
+    folder = notebooks(_01_raises=["# Raises", f"open({str(tmp_path / 'ran')!r}, 'a').write('x')\nraise RuntimeError({runner.NEVER_BEGAN!r})"])
+    done = run(folder, tmp_path / "out", "notebook", "01")
+    assert done.returncode == 1 and (tmp_path / "ran").read_text() == "x"

@@ -1,0 +1,139 @@
+"""Patches: what applies, applies wholly; what does not, leaves the tree as it was and says which hunk and why."""
+
+import difflib
+import subprocess
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as some
+
+from lib.errors import CollectionError
+from lib.subjects import patches, wheels
+
+HEADER = "What: w\nWhy: y\nBase: b\nLicence: Apache-2.0\n\n"
+
+
+def patch_of(folder, before, after, name="file.txt", context=1):
+    """A patch between two lists of lines, as diff -U1 makes it."""
+    text = "".join(line + "\n" for line in difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", n=context, lineterm=""))
+    path = folder / "the.diff"
+    path.write_text(HEADER + text)
+    return patches.Patch(path)
+
+
+def tree_of(folder, lines, name="file.txt"):
+    tree = folder / "tree"
+    tree.mkdir(exist_ok=True)
+    (tree / name).write_text("".join(line + "\n" for line in lines))
+    return tree
+
+
+lines = some.lists(some.sampled_from("abcdefgh"), min_size=1, max_size=30).map(lambda words: [f"{word} {i}" for i, word in enumerate(words)])
+
+
+@given(before=lines, after=lines)
+def test_apply_and_revert_are_inverse(tmp_path_factory, before, after):
+    assume(before != after)
+    folder = tmp_path_factory.mktemp("p")
+    patch, tree = patch_of(folder, before, after), tree_of(folder, before)
+    original = (tree / "file.txt").read_text()
+    patch.apply(tree)
+    assert (tree / "file.txt").read_text() == "".join(line + "\n" for line in after)
+    assert patch.state(tree) == patches.APPLIED
+    patch.revert(tree)
+    assert (tree / "file.txt").read_text() == original and patch.state(tree) == patches.READY
+
+
+BEFORE, AFTER = ["one", "two", "three"], ["one", "two", "new", "three"]
+
+
+def test_applied_already_and_applied_twice_are_told_apart(tmp_path):
+    patch, tree = patch_of(tmp_path, BEFORE, AFTER), tree_of(tmp_path, BEFORE)
+    patch.apply(tree)
+    with pytest.raises(CollectionError, match="applied") as error:
+        patch.apply(tree)
+    assert "applied already" in error.value.next_step
+    leading = patch_of(tmp_path, ["one"], ["one", "new"])
+    assert [leading.state(tree_of(tmp_path, ["one", *["new"] * times])) for times in range(3)] == [patches.READY, patches.APPLIED, patches.TWICE]
+
+
+def test_an_insertion_at_the_end_that_was_applied_twice(tmp_path):
+    patch = patch_of(tmp_path, ["one", "two"], ["one", "two", "two, too", "two"])
+    tree = tree_of(tmp_path, ["one", "two", "two, too", "two", "two, too", "two"])
+    assert patch.state(tree) == patches.TWICE
+    with pytest.raises(CollectionError) as error:
+        patch.apply(tree)
+    assert "twice" in error.value.next_step
+
+
+def test_a_failing_hunk_is_named_and_nothing_is_written(tmp_path):
+    before, after = [f"line {i}" for i in range(20)], [f"line {i}" for i in range(20)]
+    after[3], after[15] = "changed 3", "changed 15"
+    patch = patch_of(tmp_path, before, after)
+    broken = list(before)
+    broken[14] = "edited by someone"
+    tree = tree_of(tmp_path, broken)
+    with pytest.raises(CollectionError) as error:
+        patch.apply(tree)
+    assert "hunk 2" in error.value.what and "hunk 1" not in error.value.what and "'line 14'" in error.value.what
+    assert (tree / "file.txt").read_text().splitlines() == broken
+    assert [place.state for place in patch.check(tree)] == [patches.READY, patches.FAILS]
+
+
+def test_two_equally_near_places_are_none(tmp_path):
+    patch = patch_of(tmp_path, ["x", "a", "b", "y"], ["x", "a", "n", "b", "y"], context=1)
+    tree = tree_of(tmp_path, ["a", "b", "a", "b"])
+    assert patch.state(tree) == patches.FAILS
+
+
+def test_a_disk_error_takes_everything_back(tmp_path, monkeypatch):
+    patch, tree = patch_of(tmp_path, BEFORE, AFTER), tree_of(tmp_path, BEFORE)
+    real, calls = patches.Path.write_text, []
+
+    def once_full(path, text):
+        calls.append(path)
+        if len(calls) == 1:
+            real(path, "half")
+            raise OSError(28, "No space left on device")
+        return real(path, text)
+
+    monkeypatch.setattr(patches.Path, "write_text", once_full)
+    with pytest.raises(OSError):
+        patch.apply(tree)
+    assert (tree / "file.txt").read_text().splitlines() == BEFORE
+
+
+@pytest.mark.parametrize("text, words", [
+    ("no diff at all", "no What, Why, Base, Licence"), (HEADER + "nothing", "changes nothing"),
+    (HEADER + "--- a/f\n+++ b/f\n@@ -1,2 +1,9 @@\n a\n", "no unified diff")])
+def test_a_bad_patch_is_refused(tmp_path, text, words):
+    (tmp_path / "bad.diff").write_text(text)
+    with pytest.raises(CollectionError, match=words):
+        patches.Patch(tmp_path / "bad.diff")
+
+
+def test_a_missing_patch_or_file_is_named(tmp_path):
+    with pytest.raises(CollectionError, match="no patch nowhere.diff"):
+        patches.Patch("nowhere.diff")
+    patch = patch_of(tmp_path, BEFORE, AFTER)
+    with pytest.raises(CollectionError, match="file.txt, which"):
+        patch.apply(tmp_path)
+
+
+def subject_of(patch):
+    """The wheel that a patch of patches/ is for: its base is a requirement."""
+    name, _, version = patch.header["Base"].partition("==")
+    return name, version.split()[0] if version else ""
+
+
+@pytest.mark.parametrize("path", sorted(patches.FOLDER.glob("*flashinfer*.diff")), ids=lambda path: path.stem)
+def test_a_patch_for_a_wheel_applies_to_it_and_git_agrees(path):
+    patch = patches.Patch(path.name)
+    tree = wheels.source(*subject_of(patch))
+    with wheels.scratch(tree, *patch.files) as copy:
+        checked = subprocess.run(["git", "apply", "--check", path], cwd=copy, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+        patch.apply(copy)
+        assert patch.state(copy) == patches.APPLIED
+        patch.revert(copy)
+        assert all((copy / name).read_bytes() == (tree / name).read_bytes() for name in patch.files)
