@@ -1,6 +1,7 @@
 """One real report for all tests that read evidence or look at the site; small notebooks of our own for the failures."""
 
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -61,6 +62,13 @@ def notebooks(tmp_path):
             nbformat.write(notebook, folder / f"{name.lstrip('_').replace('_', '-')}.ipynb")
         return folder
     return make
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """A notebook's cells by its name, run once in this process (`tests.cells.Cells`)."""
+    from tests.cells import Cells
+    return functools.cache(Cells)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)

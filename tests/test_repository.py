@@ -80,7 +80,8 @@ def test_every_patch_has_a_header_and_changes_something():
 
 
 def test_the_ledger_has_the_claims_of_the_account():
-    expected = "M1 M2 1a 1b 1c 1d 1e 1f 1g 1h 2a 2b 2c 2d 2e 2f 3a 3b 3c 4a 4b 4c 4d 5a 5b 5c 5d P1 P2 P3 D1 D2 D3 D4 D5"
+    expected = ("M1 M2 M3 1a 1b 1c 1d 1e 1f 1g 1h 1i 1j 2a 2b 2c 2d 2e 2f 3a 3b 3c 3d 3e 4a 4b 4c 4d "
+                "5a 5b 5c 5d 5e P1 P2 P3 P4 P5 P6 D1 D2 D3 D4 D5 D6 D7")
     assert list(claims.ledger()) == expected.split()
 
 
