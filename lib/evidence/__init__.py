@@ -3,22 +3,24 @@
 from lib.evidence.findings import (
     BEATS,
     MIME,
-    SCHEMA,
-    TIERS,
     VERDICTS,
     Finding,
     Investigation,
+    open,
+    plain,
+    upgraded,
+    validate,
+)
+from lib.evidence.parts import (
+    SCHEMA,
+    TIERS,
     Part,
     compiled,
     executed,
     inspected,
     modelled,
-    open,
-    plain,
     ran,
     read,
-    upgraded,
-    validate,
 )
 
 __all__ = ["BEATS", "MIME", "SCHEMA", "TIERS", "VERDICTS", "Finding", "Investigation", "Part",

@@ -24,22 +24,28 @@ def ledger():
     return {row["id"]: Claim(**row) for row in rows}
 
 
+def strength(finding):
+    """How strong a finding's tier is (int): 0 the strongest, one that decided nothing last."""
+    return TIERS.index(finding["tier"]) if finding["tier"] else len(TIERS)
+
+
 def decide(findings):
-    """Which finding speaks for each claim: the one of the strongest tier, and of equals the last.
+    """Which finding speaks for each claim: that of the strongest tier, and of equals the last.
 
     Parameters
     ----------
     findings : list of dict
-        As evidence.json holds them.
+        As evidence.json holds them; those about no claim decide none.
 
     Returns
     -------
     dict of str to (dict or None)
-        For every claim of the ledger, in its order, the finding that decides it; None where there is none.
+        For every claim of the ledger, in its order, the finding that decides it, or None.
     """
     decided = dict.fromkeys(ledger())
     for finding in findings:
-        held = decided.get(finding["claim"])
-        if finding["claim"] in decided and (held is None or TIERS.index(finding["tier"]) <= TIERS.index(held["tier"])):
-            decided[finding["claim"]] = finding
+        if (claim := finding["claim"]) in decided:
+            held = decided[claim]
+            if held is None or strength(finding) <= strength(held):
+                decided[claim] = finding
     return decided

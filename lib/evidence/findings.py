@@ -1,112 +1,35 @@
-"""Findings: parts that a computation decided, and the verdict and the tier that they come to.
+"""Findings: what a notebook states, with the parts that decided it, held against the schema.
 
 A notebook opens its bug, states findings, and each one shows itself as a card where it was found.
 """
 
-import json
 import math
 import re
 import string
 from dataclasses import asdict, dataclass
 from html import escape
-from pathlib import Path
 
 import jsonschema
 from IPython.display import display
 
 from lib.errors import CollectionError
 from lib.evidence import tables
+from lib.evidence.parts import SCHEMA, Part, tier_of, verdict_of
 from lib.instruments import devices
 
 MIME = "application/vnd.sm12x.finding+json"
-SCHEMA = json.loads(Path(__file__).with_name("schema.json").read_text())
 FINDING = SCHEMA["$defs"]["finding"] | {"$defs": SCHEMA["$defs"]}
 BEATS = tuple(FINDING["properties"]["beat"]["enum"])
-TIERS = tuple(SCHEMA["$defs"]["tier"]["enum"])  # strongest first
 VERDICTS = tuple(filter(None, FINDING["properties"]["verdict"]["enum"]))
 MOST_NUMBERS = 3  # in a sentence
-# A number by itself in a sentence: not a part of a name (SM121, 128x64), a version or an id (#12310).
+# A number by itself in a sentence: no part of a name (SM121, 128x64), a version or an id (#1).
 LOOSE = re.compile(r"(?<![\w.,#/-])\d[\d.,]*(?![\w.-])")
-COLOURS = {"confirmed": "#1a7f37", "refuted": "#b3261e", "refined": "#8a5a00", "untested": "#5f6368"}
-MARKS = {True: ("✓", "#1a7f37"), False: ("✗", "#b3261e"), None: ("?", "#5f6368")}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of what a claim says: whether it `holds` (None: could not be decided), and why.
-
-    Made by the function of its tier: `ran`, `executed`, `compiled`, `inspected`, `modelled`, `read`.
-    """
-
-    holds: bool | None
-    tier: str
-    sources: tuple
-
-    def __post_init__(self):
-        holds = self.holds.item() if hasattr(self.holds, "item") else self.holds
-        if not isinstance(holds, bool | None):
-            raise CollectionError(f"a part holds or does not, and {holds!r} says neither",
-                                  "give True, False, or None where it could not be decided")
-        object.__setattr__(self, "holds", holds)
-        object.__setattr__(self, "sources", tuple(map(str, self.sources)))
-        if self.tier == "reported" and not any(each.startswith("https://") for each in self.sources):
-            raise CollectionError("a part that was only read needs a link",
-                                  "add the page that was read: read(True, \"https://...\")")
-
-
-def ran(holds, *sources):
-    """A part that the first GPU of this machine decided: tier ``sm12x`` or ``gpu``.
-
-    Raises
-    ------
-    CollectionError
-        If there is no GPU.
-    """
-    if not (tier := devices.tier()):
-        raise CollectionError(f"a GPU is said to have decided, and none is here: {devices.why_none()}",
-                              "state what was decided without one")
-    return Part(holds, tier, sources)
-
-
-def executed(holds, *sources):
-    """A part that the real code decided, run on the CPU."""
-    return Part(holds, "executed", sources)
-
-
-def compiled(holds, *sources):
-    """A part that the real compiler or assembler for the target decided."""
-    return Part(holds, "compiled", sources)
-
-
-def inspected(holds, *sources):
-    """A part read by code out of a shipped binary, package or source revision that is here."""
-    return Part(holds, "inspected", sources)
-
-
-def modelled(holds, *sources):
-    """A part computed from stated inputs, or said by a model of ours."""
-    return Part(holds, "modelled", sources)
-
-
-def read(holds, *links):
-    """A part that was only read somewhere: someone else measured or stated it; never more."""
-    return Part(holds, "reported", links)
-
-
-def verdict_of(parts):
-    """What parts (list of `Part`) come to: all hold, none, some, or none could be decided (str)."""
-    decided = [part.holds for part in parts if part.holds is not None]
-    if not decided:
-        return "untested"
-    if not any(decided):
-        return "refuted"
-    return "confirmed" if len(decided) == len(parts) and all(decided) else "refined"
-
-
-def tier_of(parts):
-    """The tier of the weakest part that was decided (str); None if none was."""
-    decided = [part.tier for part in parts if part.holds is not None]
-    return max(decided, key=TIERS.index, default=None)
+# White on these, and the marks on white or black, can be read in a light and in a dark JupyterLab.
+COLOURS = {"confirmed": "#1a7f37", "refuted": "#b3261e", "refined": "#8a5a00",
+           "untested": "#5f6368"}
+MEASURED = "#0b57d0"
+MARKS = {True: ("✓", "holds", "#2b8a45"), False: ("✗", "does not hold", "#d2443a"),
+         None: ("?", "was not decided", "#767b81")}
 
 
 def sentence(says, values, name):
@@ -133,7 +56,8 @@ def sentence(says, values, name):
         if isinstance(value, int | float) and not isinstance(value, bool):
             numbers.append(field)
     if len(numbers) > MOST_NUMBERS:
-        raise CollectionError(f"the sentence of {name} has {len(numbers)} numbers: {', '.join(numbers)}",
+        named = ", ".join(numbers)
+        raise CollectionError(f"the sentence of {name} has {len(numbers)} numbers: {named}",
                               f"keep the {MOST_NUMBERS} that matter; the rest is in its values")
     return says.format_map(values)
 
@@ -164,26 +88,31 @@ class Finding:
     def _repr_mimebundle_(self, **_):
         about = f", claim {self.claim}" if self.claim else ""
         lines = [f"{self.head}{about}: {self.summary}"]
-        lines += [f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})" for part in self.parts]
+        lines += [f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})"
+                  for part in self.parts]
         return {MIME: asdict(self), "text/plain": "\n".join(lines), "text/html": self.card()}
 
     def card(self):
         """The card of the finding as HTML with its own style, for JupyterLab (str)."""
-        colour = COLOURS.get(self.verdict, "#0b57d0")
-        rows = "".join(
-            f"<li><span style='color:{MARKS[part['holds']][1]};font-weight:bold'>"
-            f"{MARKS[part['holds']][0]}</span> {escape(part['says'])} "
-            f"<small>({escape(part['tier'])})</small></li>" for part in self.parts)
-        parts = f"<ul style='list-style:none;padding-left:0.5em;margin:0.4em 0'>{rows}</ul>"
+        colour = COLOURS.get(self.verdict, MEASURED)
+        parts = ""
+        for part in self.parts:
+            mark, words, shade = MARKS[part["holds"]]
+            parts += (f"<li><strong style='color:{shade}' title='{words}'>{mark}</strong> "
+                      f"{escape(part['says'])} <small>({escape(part['tier'])})</small></li>")
         links = ", ".join(
             f"<a href='{escape(each)}'>{escape(each.removeprefix('https://'))}</a>"
-            if each.startswith("https://") else f"<code>{escape(each)}</code>" for each in self.sources)
+            if each.startswith("https://") else f"<code>{escape(each)}</code>"
+            for each in self.sources)
         about = f" · claim {escape(self.claim)}" if self.claim else ""
         return (
             f"<div style='border-left:4px solid {colour};padding:0.3em 0 0.3em 0.8em'>"
-            f"<div><strong style='color:{colour}'>{escape(self.verdict or 'measured')}</strong> · "
-            f"{escape(self.tier or 'nothing decided')}{about} · <code>{escape(self.id)}</code></div>"
-            f"<div style='font-size:1.05em'>{escape(self.summary)}</div>{parts if rows else ''}"
+            f"<div><strong style='background:{colour};color:#ffffff;padding:0.1em 0.5em'>"
+            f"{escape(self.verdict or 'measured')}</strong> "
+            f"{escape(self.tier or 'nothing decided')}{about} · "
+            f"<code>{escape(self.id)}</code></div>"
+            f"<div style='font-size:1.05em;margin:0.3em 0'>{escape(self.summary)}</div>"
+            f"<ul style='list-style:none;padding-left:0.5em;margin:0.3em 0'>{parts}</ul>"
             f"<div><small>where to look: {links or 'this notebook'}</small></div></div>")
 
 
@@ -225,12 +154,16 @@ def upgraded(record):
     """A record of schema 1, as recorded runs may have it, in the form of schema 2 (dict).
 
     Its findings state no parts; those about no claim lose their verdict, which schema 2 has not.
+    Its run says that it was ``upgraded from`` 1.
     """
     if not isinstance(record, dict) or record.get("schema") != 1:
         return record
-    found = [{**finding, "parts": [], "verdict": finding.get("verdict") if finding.get("claim") else None}
-             for finding in record.get("findings", []) if isinstance(finding, dict)]
-    return record | {"schema": 2, "findings": found}
+    found, run = record.get("findings"), record.get("run")
+    if isinstance(found, list) and isinstance(run, dict):
+        run = run | {"upgraded from": 1}
+        found = [each | {"parts": [], "verdict": each.get("claim") and each.get("verdict")}
+                 if isinstance(each, dict) else each for each in found]
+    return record | {"schema": 2, "run": run, "findings": found}
 
 
 class Investigation:
@@ -282,13 +215,13 @@ class Investigation:
         --------
         >>> bug = evidence.open(1, "01-shared-memory")  # doctest: +SKIP
         >>> bug.finding("fp4-gemm.dense-tiles", beat="reproduce", claim="1b",
-        ...             parts={"the tiles do not fit": compiled(over > 0, "nvidia-cuda-nvcc==13.2.86")},
+        ...             parts={"the tiles do not fit": compiled(over > 0, nvcc)},
         ...             says="{over} of {n} kernels exceed {budget:,} B.",
         ...             values={"over": over, "n": n, "budget": budget})  # doctest: +SKIP
         """
         if not claim or not parts:
             raise CollectionError(f"the finding {id} has no {'parts' if claim else 'claim'}",
-                                  "state the parts of a claim, or use measured() for an observation")
+                                  "state the parts of a claim; use measured() for an observation")
         verdict, tier = verdict_of(list(parts.values())), tier_of(parts.values())
         self.state(id, beat, claim, verdict, tier, parts, says, values, unit, sources)
 
