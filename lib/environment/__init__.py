@@ -1,6 +1,6 @@
-"""The environment that the commands run in: with a torch of its own, or with the one that the given Python has, which is left as it is.
+"""The environment that the commands run in, with a torch of its own or the given Python's.
 
-Standard library only; ``python -m lib.environment FOLDER`` makes it.
+The latter is left as it is. Standard library only; ``python -m lib.environment FOLDER`` makes it.
 """
 
 import hashlib
@@ -13,17 +13,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = (2, 9)  # what TensorRT-LLM 1.2 asks for (https://github.com/NVIDIA/TensorRT-LLM/pull/10760); an older torch is not used
+# What TensorRT-LLM 1.2 asks for (https://github.com/NVIDIA/TensorRT-LLM/pull/10760); an older
+# torch is not used.
+OLDEST = (2, 9)
 KEPT = ("torch", "numpy")  # where torch is the given Python's, so is what it was built against
-OLDER = {"pandas": "2.2"}  # what is built against numpy may be as old as this, if the numpy that is kept is too old for the pin
-# pip's settings that would send packages elsewhere, or hold ours to the versions of a container's own build: NVIDIA's containers set
-# PIP_CONSTRAINT to the list of what they were made with (https://github.com/crickett-hpe/hpc-ai-envs/pull/29), which our pins contradict.
+# What is built against numpy may be this old, if the numpy that is kept is too old for the pin.
+OLDER = {"pandas": "2.2"}
+# pip's settings that would send packages elsewhere, or hold ours to a container's own versions:
+# NVIDIA's containers set PIP_CONSTRAINT to the list of what they were made with
+# (https://github.com/crickett-hpe/hpc-ai-envs/pull/29), which our pins contradict.
 UNSET = ("PIP_CONSTRAINT", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which torch is used: version and folder of the given Python's, or two empty strings for one of our own; and why, in one line."""
+    """Which torch is used: version and folder of the given Python's, or two empty strings; why."""
 
     torch: str
     folder: str
@@ -52,19 +56,23 @@ def choose(version, folder, inside, pinned):
     if not version or Path(folder).is_relative_to(inside):
         return Choice("", "", f"{ours}: {sys.executable} has none")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
-        return Choice("", "", f"{ours}: {sys.executable} has {version}, which is older than {'.'.join(map(str, OLDEST))}")
+        oldest = ".".join(map(str, OLDEST))
+        return Choice("", "", f"{ours}: {sys.executable} has {version}, older than {oldest}")
     return Choice(version, folder, f"torch {version} of {folder} is used, and left as it is")
 
 
 def found():
-    """The torch of this Python: its version and its folder of packages, without importing it; two empty strings if there is none."""
+    """The torch of this Python, without importing it: version and folder; two empty strings if none."""
     spec = importlib.util.find_spec("torch")
     if not spec or not spec.origin:
         return "", ""
     folder = Path(spec.origin).parent.parent
     here = next(iter(importlib.metadata.distributions(name="torch", path=[str(folder)])), None)
-    stated = re.search(r"__version__ = '([^']+)'", text.read_text()) if (text := folder / "torch/version.py").is_file() else None
-    return (here.version if here else stated[1] if stated else ""), str(folder)
+    if here:
+        return here.version, str(folder)
+    text = folder / "torch/version.py"
+    stated = re.search(r"__version__ = '([^']+)'", text.read_text()) if text.is_file() else None
+    return stated[1] if stated else "", str(folder)
 
 
 def requirements(text, choice):
@@ -73,20 +81,23 @@ def requirements(text, choice):
     Returns
     -------
     list of str
-        The pins that must be in the environment itself: the programs, the kernel and all that the notebooks import.
+        The pins that must be in the environment itself: the programs, the kernel and all that the
+        notebooks import.
     list of str
         What may be as the given Python has it: nothing if torch is our own.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.strip() for line in text.splitlines()
+             if line.strip() and not line.startswith("#")]
     if not choice.torch:
         return lines, []
     named = [(line.split("==")[0], line) for line in lines]
-    loose = [f"{name}>={OLDER[name]},<={line.split('==')[1]}" for name, line in named if name in OLDER]
+    loose = [f"{name}>={OLDER[name]},<={line.split('==')[1]}"
+             for name, line in named if name in OLDER]
     return [line for name, line in named if name not in (*KEPT, *OLDER)], loose
 
 
 def constraints(choice):
-    """What pip must not replace (list of str): the packages of `KEPT` in the versions of the given Python; nothing if torch is our own."""
+    """What pip must not replace: `KEPT` in the given Python's versions; nothing if torch is ours."""
     kept = []
     for name in KEPT if choice.torch else ():
         try:
@@ -98,8 +109,9 @@ def constraints(choice):
 
 def stamp(text, choice, root):
     """What an environment depends on, for its marker (dict)."""
-    return {"python": sys.executable, "prefix": sys.prefix, "version": sys.version.split()[0], "torch": choice.torch,
-            "folder": choice.folder, "root": str(root), "requirements": hashlib.sha256(text.encode()).hexdigest()}
+    return {"python": sys.executable, "prefix": sys.prefix, "version": sys.version.split()[0],
+            "torch": choice.torch, "folder": choice.folder, "root": str(root),
+            "requirements": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def without_pip_settings():
@@ -108,5 +120,7 @@ def without_pip_settings():
 
 
 def shared():
-    """The folders of packages of this Python that a new environment would not see by itself (list of str): a virtual environment's."""
-    return [folder for folder in site.getsitepackages() if Path(folder).is_dir()] if sys.prefix != sys.base_prefix else []
+    """Package folders of this Python that a new environment would not see: a virtual environment's."""
+    if sys.prefix == sys.base_prefix:
+        return []
+    return [folder for folder in site.getsitepackages() if Path(folder).is_dir()]

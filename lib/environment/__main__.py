@@ -1,4 +1,7 @@
-"""``python -m lib.environment FOLDER``: make or renew the environment, silently where it is as it should be; says which torch is used."""
+"""``python -m lib.environment FOLDER``: make or renew the environment, and say which torch it has.
+
+Silent where it is as it should be.
+"""
 
 import json
 import os
@@ -20,14 +23,17 @@ def run(*command, **keywords):
 def make(folder, choice):
     """A new, empty environment; where torch is the given Python's, one that sees its packages."""
     outer = shared() if choice.torch else []
-    command = [sys.executable, "-m", "venv", "--clear", *(["--system-site-packages"] if choice.torch and not outer else []), str(folder)]
-    if not run(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if choice.torch else None):
-        # A container's Python may lack ensurepip; its own pip, which the environment sees, serves as well.
+    seen = ["--system-site-packages"] if choice.torch and not outer else []
+    command = [sys.executable, "-m", "venv", "--clear", *seen, str(folder)]
+    errors = subprocess.DEVNULL if choice.torch else None
+    if not run(*command, stdout=subprocess.DEVNULL, stderr=errors):
+        # A container's Python may lack ensurepip; its own pip, which the environment sees, serves.
         if not choice.torch or not run(*command, "--without-pip"):
             sys.exit(NO_VENV)
     packages, = (folder / "lib").glob("python3*/site-packages")
     (packages / "collection.pth").write_text(f"{ROOT}\n")
-    (packages / "given.pth").write_text("".join(f"import site; site.addsitedir({each!r})\n" for each in outer))
+    given = (f"import site; site.addsitedir({each!r})\n" for each in outer)
+    (packages / "given.pth").write_text("".join(given))
 
 
 def install(folder, text, choice):
@@ -35,10 +41,13 @@ def install(folder, text, choice):
     pins, loose = requirements(text, choice)
     held = folder / "constraints"
     held.write_text("".join(f"{line}\n" for line in constraints(choice)))
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--constraint", str(held)]
-    done = not choice.torch or run(*pip, "--no-deps", "--ignore-installed", *pins)  # in here, even where the given Python has the same
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-warn-conflicts",
+           "--constraint", str(held)]
+    # In here, even where the given Python has the same.
+    done = not choice.torch or run(*pip, "--no-deps", "--ignore-installed", *pins)
     if not done or not run(*pip, *pins, *loose):
-        sys.exit("pip could not install requirements.txt: its reason stands above; what is there is kept, run again")
+        sys.exit("pip could not install requirements.txt: its reason stands above; "
+                 "what is there is kept, run again")
 
 
 def main(folder):
@@ -48,24 +57,28 @@ def main(folder):
         before = json.loads(ready.read_text())
     except (OSError, ValueError):
         before = {}
-    if Path(sys.prefix) == folder:  # the environment is activated: decide as the Python that made it
+    if Path(sys.prefix) == folder:  # it is activated: decide as the Python that made it
         given = before.get("python") or sys._base_executable
         os.execv(given, [given, "-m", __spec__.parent, str(folder)])
     text = (ROOT / "requirements.txt").read_text()
-    pinned = next((line.split("==")[1] for line in text.splitlines() if line.startswith("torch==")), "")
+    torches = (line.split("==")[1] for line in text.splitlines() if line.startswith("torch=="))
+    pinned = next(torches, "")
     choice = choose(*found(), folder, pinned)
     now = stamp(text, choice, ROOT)
     if {**before, "python": ""} == {**now, "python": ""}:
         return
-    print(f"environment: {choice.why}; installing requirements.txt into {folder.name} (a few minutes the first time)", flush=True)
+    print(f"environment: {choice.why}; installing requirements.txt into {folder.name} "
+          "(a few minutes the first time)", flush=True)
     ready.unlink(missing_ok=True)
     if any(before.get(key) != now[key] for key in ("prefix", "version", "torch", "folder", "root")):
         make(folder, choice)
     install(folder, text, choice)
-    asked = [str(folder / "bin/python"), "-c", "import importlib.util as u; print(u.find_spec('torch').origin)"]
+    asked = [str(folder / "bin/python"), "-c",
+             "import importlib.util as u; print(u.find_spec('torch').origin)"]
     origin = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     if choice.torch and not origin.startswith(choice.folder):
-        sys.exit(f"torch is found at {origin or 'no place'} and not in {choice.folder}: delete {folder.name} and run again with PYTHON=...")
+        sys.exit(f"torch is found at {origin or 'no place'} and not in {choice.folder}: "
+                 f"delete {folder.name} and run again with PYTHON=...")
     ready.write_text(json.dumps(now, indent=1) + "\n")
 
 

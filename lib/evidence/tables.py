@@ -1,4 +1,4 @@
-"""Tables as the notebooks and the site show them: whole text, links that can be followed, no row numbers that mean nothing."""
+"""Tables as the notebooks and the site show them: whole text, live links, no empty row numbers."""
 
 import numbers
 import re
@@ -6,33 +6,36 @@ import re
 import pandas as pd
 from IPython import get_ipython
 
-LONGEST = 400
+LONGEST = 400  # rows
 
 
 def figure(value):
-    """A number as a reader wants it: thousands separated, at most four significant digits after the point; yes and no for booleans."""
+    """A value as a reader wants it: yes and no, thousands separated, four significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
-    if isinstance(value, numbers.Real):
-        return "–" if pd.isna(value) else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-    return value
+    if not isinstance(value, numbers.Real):
+        return value
+    if pd.isna(value):
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
 def html(frame):
-    """A DataFrame as HTML: `figure` for its cells, its index only if it says something, at most `LONGEST` rows."""
+    """A DataFrame as HTML: its index only if it says something, at most `LONGEST` rows."""
     named = frame.index.name is not None
-    shown = (frame.reset_index() if named else frame).head(LONGEST).map(figure).rename_axis(columns=None)
     index = not named and not pd.api.types.is_integer_dtype(frame.index)
+    rows = (frame.reset_index() if named else frame).head(LONGEST)
     with pd.option_context("display.max_colwidth", None):
-        text = shown.to_html(index=index, border=0, render_links=True, na_rep="–")
+        text = rows.map(figure).rename_axis(columns=None).to_html(
+            index=index, border=0, render_links=True, na_rep="–")
     text = re.sub(r">https://(?:github\.com/)?([^<]+)</a>", r">\1</a>", text)
-    more = len(frame) - len(shown)
+    more = len(frame) - len(rows)
     return text + (f"<p>{more:,} more rows are in the finding's values.</p>" if more > 0 else "")
 
 
 def install():
-    """Have the notebook that runs this show every DataFrame through `html`; outside a notebook, nothing."""
+    """Have the notebook that runs this show every DataFrame through `html`."""
     if shell := get_ipython():
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, html)

@@ -1,4 +1,4 @@
-"""GPU binaries in a wheel: what each is for, which GPU may load it, and what the driver says to it."""
+"""GPU binaries in a wheel: what each is for, which GPU may load it, what the driver says to it."""
 
 import ctypes
 import mmap
@@ -14,18 +14,32 @@ from lib.errors import CollectionError
 from lib.instruments import devices, driver
 
 HEADER = 64  # bytes of an ELF-64 header
-PREFIX = 1024  # compressed bytes that are read of a member: far more than deflate needs for 64 bytes
-MACHINE, ABI = 190, 8  # EM_CUDA, and the ABI version since which e_flags holds the SM in its second byte
+PREFIX = 1024  # compressed bytes read of a member: far more than deflate needs for 64
+MACHINE = 190  # EM_CUDA
+ABI = 8  # the ABI version since which e_flags holds the SM in its second byte
 LOCAL = struct.Struct("<26xHH")
 NAMED = re.compile(r"[sS]m_?(\d{2,3})([af]?)(?=[._K])")
-FAMILIES = (("fmha/", "attention"), ("batched_gemm", "batched GEMM (MoE)"), ("gemm-", "GEMM"), ("deep-gemm", "DeepGEMM"))
+FAMILIES = {"fmha/": "attention", "batched_gemm": "batched GEMM (MoE)", "gemm-": "GEMM",
+            "deep-gemm": "DeepGEMM"}
+# Compute capabilities that a family-specific ("f") target runs on:
+# CUDA Programming Guide 13, appendix Compute Capabilities.
 LINEAGE = {100: (100, 103), 103: (103,), 110: (110,), 120: (120, 121), 121: (121,)}
-"""Compute capabilities that a family-specific ("f") target runs on: CUDA Programming Guide 13, appendix Compute Capabilities."""
+COLUMNS = ["member", "family", "sm", "accelerated", "named", "bytes", "flags"]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an ELF header says: `sm` (100 for every kind of sm_100 target), whether it marks an "a" target, and e_flags as it stands."""
+    """What an ELF header says.
+
+    Attributes
+    ----------
+    sm : int
+        100 for every kind of sm_100 target.
+    accelerated : bool
+        Whether it marks an "a" target.
+    flags : int
+        e_flags as it stands.
+    """
 
     sm: int
     accelerated: bool
@@ -33,21 +47,11 @@ class Header:
 
 
 def header(head, name="cubin"):
-    """Read the first 64 bytes of a cubin.
+    """Read the first 64 bytes of a cubin (`Header`); `name` is for the error.
 
-    The layout is LLVM's (BinaryFormat/ELF.h, EF_CUDA_*). Bit 3 of e_flags marks an "a" target in cubins of CUDA 12; ptxas 13.2 leaves
-    it clear. No bit marks an "f" target: only the file's name tells.
-
-    Parameters
-    ----------
-    head : bytes
-        At least 64.
-    name : str
-        For the error.
-
-    Returns
-    -------
-    Header
+    The layout is LLVM's (BinaryFormat/ELF.h, EF_CUDA_*). Bit 3 of e_flags marks an "a" target in
+    cubins of CUDA 12; ptxas 13.2 leaves it clear. No bit marks an "f" target: only the file's name
+    tells.
 
     Raises
     ------
@@ -62,7 +66,8 @@ def header(head, name="cubin"):
     elif (found := struct.unpack_from("<H", head, 18)[0]) != MACHINE:
         wrong = f"its ELF machine is {found}, and CUDA's is {MACHINE}"
     if wrong:
-        raise CollectionError(f"{name} is no cubin, or damaged: {wrong}", "compare its wheel with the pin in lib/subjects/wheels.toml")
+        raise CollectionError(f"{name} is no cubin, or damaged: {wrong}",
+                              "compare its wheel with the pin in lib/subjects/wheels.toml")
     flags = struct.unpack_from("<I", head, 48)[0]
     if head[8] >= ABI:
         return Header(flags >> 8 & 0xFF, bool(flags & 0x8), flags)
@@ -71,7 +76,7 @@ def header(head, name="cubin"):
 
 def family(member):
     """What a kernel is for, from the folder in which the wheel files it."""
-    return next((label for part, label in FAMILIES if part in member), "other")
+    return next((label for part, label in FAMILIES.items() if part in member), "other")
 
 
 def loads_on(sm, kind, device):
@@ -82,7 +87,8 @@ def loads_on(sm, kind, device):
     sm : int
         What the cubin was built for, as 100.
     kind : str
-        ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major number, and a minor as high or higher.
+        ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major number,
+        and a minor as high or higher.
     device : int
         The compute capability of the GPU, as 121.
     """
@@ -94,31 +100,22 @@ def loads_on(sm, kind, device):
 
 
 def opened(wheel):
-    """The wheel as a ZipFile.
-
-    Raises
-    ------
-    CollectionError
-        If it is missing or no archive.
-    """
+    """The wheel as a ZipFile; CollectionError if it is missing or no archive."""
     try:
         return zipfile.ZipFile(wheel)
     except (OSError, zipfile.BadZipFile) as error:
-        raise CollectionError(f"{wheel} is not a readable wheel: {error}", "fetch it again, or name another one") from error
+        raise CollectionError(f"{wheel} is not a readable wheel: {error}",
+                              "fetch it again, or name another one") from error
 
 
 def inventory(wheel):
-    """Read the header of every cubin in a wheel, without unpacking it: of each member only the bytes that inflate to 64.
-
-    Parameters
-    ----------
-    wheel : Path
+    """Read the header of every cubin in a wheel, of each only the bytes that inflate to 64.
 
     Returns
     -------
     DataFrame
-        A row for each cubin: member, family, sm, accelerated, named (the target that its file name claims, as ``100f``; empty if none),
-        bytes (unpacked), flags.
+        A row for each cubin: member, family, sm, accelerated, named (the target that its file name
+        claims, as ``100f``; empty if none), bytes (unpacked), flags.
 
     Raises
     ------
@@ -126,67 +123,79 @@ def inventory(wheel):
         If a member is damaged, or the wheel is, or holds no cubins.
     """
     rows = []
-    with opened(wheel) as archive, open(wheel, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+    with (opened(wheel) as archive, open(wheel, "rb") as file,
+          mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw):
         for info in archive.infolist():
             if not info.filename.endswith(".cubin"):
                 continue
-            base = info.filename.rpartition("/")[2]
+            name = info.filename.rpartition("/")[2]
             start = info.header_offset + 30 + sum(LOCAL.unpack_from(raw, info.header_offset))
             head = raw[start:start + min(PREFIX, info.compress_size)]
             if info.compress_type == zipfile.ZIP_DEFLATED:
                 try:
                     head = zlib.decompressobj(-15).decompress(head, HEADER)
                 except zlib.error as error:
-                    raise CollectionError(f"{base} is damaged in {wheel.name}: {error}", "fetch the wheel again") from error
-            said, claim = header(head, base), NAMED.findall(base)
-            rows.append((info.filename, family(info.filename), said.sm, said.accelerated, "".join(claim[-1]) if claim else "",
+                    raise CollectionError(f"{name} is damaged in {wheel.name}: {error}",
+                                          "fetch the wheel again") from error
+            said, claim = header(head, name), NAMED.findall(name)
+            claimed = "".join(claim[-1]) if claim else ""
+            rows.append((info.filename, family(info.filename), said.sm, said.accelerated, claimed,
                          info.file_size, said.flags))
     if not rows:
         raise CollectionError(f"{wheel.name} holds no cubins", "name a flashinfer-cubin wheel")
-    return pd.DataFrame(rows, columns=["member", "family", "sm", "accelerated", "named", "bytes", "flags"])
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def disagreements(table):
-    """The rows of an `inventory` whose name claims another SM than the header, or an "a" that the header lacks, or the reverse."""
-    named = table[table["named"] != ""]
+def disagreements(found):
+    """The rows of an `inventory` whose name claims another SM, or another "a", than the header."""
+    named = found[found["named"] != ""]
     sm = named["named"].str.extract(r"(\d+)")[0].astype(int)
     return named[(sm != named["sm"]) | (named["named"].str.endswith("a") != named["accelerated"])]
 
 
-def kinds(table):
-    """The kind of each cubin's target (Series: "a" or "f"). Where the name does not tell, the header does, as leniently as "f"."""
+def kinds(found):
+    """The kind of each cubin's target (Series: "a" or "f").
+
+    Where the name does not tell, the header does, as leniently as "f".
+    """
     return pd.Series([name[-1:] if name[-1:] in ("a", "f") else "a" if accelerated else "f"
-                      for name, accelerated in zip(table["named"], table["accelerated"])], table.index)
+                      for name, accelerated in zip(found["named"], found["accelerated"])],
+                     found.index)
 
 
-def loadable(table, device):
-    """Which cubins of an `inventory` a GPU may load (Series of bool), by `loads_on`; `device` as 121."""
-    return pd.Series([loads_on(sm, kind, device) for sm, kind in zip(table["sm"], kinds(table))], table.index)
+def loadable(found, device):
+    """Which cubins of an `inventory` a GPU (as 121) may load (Series of bool), by `loads_on`."""
+    return pd.Series([loads_on(sm, kind, device) for sm, kind in zip(found["sm"], kinds(found))],
+                     found.index)
 
 
-def sample(table, count=2):
-    """`count` cubins of each value of e_flags (or all, if fewer), evenly spaced, in the order of the `inventory`."""
-    return pd.concat([group.iloc[::max(1, len(group) // count)].head(count) for _, group in table.groupby("flags")]).sort_index()
+def sample(found, count=2):
+    """`count` cubins of each value of e_flags (or all, if fewer), evenly spaced, in order."""
+    groups = (group for _, group in found.groupby("flags"))
+    return pd.concat([group.iloc[::max(1, len(group) // count)].head(count)
+                      for group in groups]).sort_index()
 
 
 def read(wheel, *endings):
-    """Whole members of a wheel (list of bytes), each found by the end of its path; their checksums are verified.
+    """Whole members of a wheel (list of bytes), each found by the end of its path.
 
     Raises
     ------
     CollectionError
         If no member or several end like that, or a checksum is wrong.
     """
+    contents = []
     with opened(wheel) as archive:
-        contents = []
         for ending in endings:
             found = [name for name in archive.namelist() if name.endswith(ending)]
             if len(found) != 1:
-                raise CollectionError(f"{wheel.name} has {len(found)} files that end in {ending}", "name one by more of its path")
+                raise CollectionError(f"{wheel.name} has {len(found)} files that end in {ending}",
+                                      "name one by more of its path")
             try:
                 contents.append(archive.read(found[0]))
             except (zlib.error, zipfile.BadZipFile) as error:
-                raise CollectionError(f"{found[0]} is damaged in {wheel.name}: {error}", "fetch the wheel again") from error
+                raise CollectionError(f"{found[0]} is damaged in {wheel.name}: {error}",
+                                      "fetch the wheel again") from error
     return contents
 
 

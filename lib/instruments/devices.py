@@ -59,7 +59,7 @@ def gpus() -> list[Gpu]:
 
 
 def tier() -> str:
-    """The tier that a measurement on the first GPU reaches: ``sm12x`` or ``gpu``; the empty string where there is none."""
+    """The tier that the first GPU reaches: ``sm12x`` or ``gpu``; the empty string without one."""
     return "".join("sm12x" if gpu.capability[0] == 12 else "gpu" for gpu in gpus()[:1])
 
 
@@ -73,19 +73,22 @@ def cuda_version() -> str:
     return _probe()[2]
 
 
-# What nvidia-smi is asked for, and under which name it is kept; a GB10 has no answer to some ("[N/A]"), which is kept as None.
-STATE = {"name": "device", "driver_version": "driver", "clocks.sm": "SM clock (MHz)", "clocks.max.sm": "highest SM clock (MHz)",
-         "clocks.mem": "memory clock (MHz)", "temperature.gpu": "temperature (C)", "power.draw": "power (W)"}
+# What nvidia-smi is asked for, and under which name it is kept; a GB10 has no answer to some
+# ("[N/A]"), which is kept as None.
+STATE = {"name": "device", "driver_version": "driver", "clocks.sm": "SM clock (MHz)",
+         "clocks.max.sm": "highest SM clock (MHz)", "clocks.mem": "memory clock (MHz)",
+         "temperature.gpu": "temperature (C)", "power.draw": "power (W)"}
 
 
 def state() -> dict:
-    """The first GPU as it is found now: name, driver, clocks, temperature and power, by nvidia-smi; empty without it. Never raises."""
-    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(STATE)}", "--format=csv,noheader,nounits"]
+    """The first GPU as it is found now: `STATE`, by nvidia-smi; empty without it. Never raises."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(STATE)}",
+               "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip().split(", ")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(STATE.values(), map(_number, said)))
+    return dict(zip(STATE.values(), map(_number, done.stdout.strip().split(", "))))
 
 
 def _number(text: str):
@@ -116,7 +119,7 @@ def _probe() -> tuple[tuple[Gpu, ...], str, str]:
 
 
 def _read(device, cuda) -> Gpu:
-    get = device.properties
+    get, handle = device.properties, driver.value(cuda.cuDeviceGet(device.device_id))
     capability = device.compute_capability
     return Gpu(
         ordinal=device.device_id,
@@ -129,7 +132,7 @@ def _read(device, cuda) -> Gpu:
         shared_per_block=get.max_shared_memory_per_block_optin,
         shared_reserved=get.reserved_shared_memory_per_block,
         l2_bytes=get.l2_cache_size,
-        memory_bytes=driver.value(cuda.cuDeviceTotalMem(driver.value(cuda.cuDeviceGet(device.device_id)))),
+        memory_bytes=driver.value(cuda.cuDeviceTotalMem(handle)),
         clock_khz=get.clock_rate,
         integrated=get.integrated,
         unified_addressing=get.unified_addressing,
@@ -137,4 +140,3 @@ def _read(device, cuda) -> Gpu:
         pageable_memory_access=get.pageable_memory_access,
         host_page_tables=get.pageable_memory_access_uses_host_page_tables,
     )
-

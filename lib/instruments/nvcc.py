@@ -12,7 +12,7 @@ from pathlib import Path
 from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import toolchain
-from lib.subjects import wheels
+from lib.subjects import vendored, wheels
 
 # What a compilation needs of a toolchain, and the wheel that holds it.
 NEEDED = {
@@ -178,8 +178,9 @@ class FrontEnd:
                               *FLAGS, *(f"-I{each}" for each in folders), *options,
                               "-o", output, unit, timeout=SECONDS, cwd=folder)
             except subprocess.TimeoutExpired as error:
-                raise CollectionError(f"nvcc took longer than {SECONDS} s",
-                                      "run again on a quieter machine, or with fewer kernels") from error
+                raise CollectionError(
+                    f"nvcc took longer than {SECONDS} s",
+                    "run again on a quieter machine, or with fewer kernels") from error
             binary = output.read_bytes() if output.is_file() else b""
             return done.returncode, binary, done.stdout + done.stderr
 
@@ -219,7 +220,7 @@ def over(tree, target="sm_121a", identity=""):
     if headers is None:
         raise CollectionError(f"no cutlass/version.h below {tree}",
                               "name an unpacked FlashInfer wheel or a CUTLASS checkout")
-    extensions = tree.glob("flashinfer/data/csrc/nv_internal/tensorrt_llm/cutlass_extensions/include")
+    extensions = tree.glob(f"{vendored.INTERNAL}/tensorrt_llm/cutlass_extensions/include")
     return FrontEnd(headers, tuple(extensions), identity or text_of(headers), target)
 
 

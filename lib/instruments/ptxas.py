@@ -11,17 +11,20 @@ from lib import cache
 from lib.errors import CollectionError
 
 PTX_VERSION = "8.8"  # the oldest that knows all five targets
+SAID = re.compile(r"^ptxas\s.*?(?:error|warning|fatal)\s*:\s*(.*)$", re.MULTILINE)
 
 # One instruction a family, in our own words of PTX; `slot` and `bar` are shared, %rd0 stands for
 # any 64-bit operand. The second entry holds the entry directives that the instruction needs.
 _ABCD = "{%f0,%f1,%f2,%f3}, {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%f0,%f1,%f2,%f3}"
 _SCALES = "%r6, {0, 0}, %r7, {0, 0}"
+_TCGEN05 = "tcgen05.mma.cta_group::1.kind"
 _TMA = "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
 KERNEL = """.version {version}
 .target {target}
 .address_size 64
 .visible .entry k() {directives} {{
-.reg .pred %p<2>; .reg .b8 %b<2>; .reg .b16 %h<2>; .reg .b32 %r<8>; .reg .f32 %f<4>; .reg .b64 %rd<2>;
+.reg .pred %p<2>; .reg .b8 %b<2>; .reg .b16 %h<2>;
+.reg .b32 %r<8>; .reg .f32 %f<4>; .reg .b64 %rd<2>;
 .shared .align 128 .b8 slot[256]; .shared .align 8 .b64 bar;
 {body}
 ret;
@@ -30,12 +33,12 @@ ret;
 FAMILIES = {
     "mma.sync f16": (f"mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {_ABCD};", ""),
     "mma.sync fp8": (f"mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {_ABCD};", ""),
-    "wgmma": ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0,%f1,%f2,%f3}, %rd0, %rd1, %p0,"
-              " 1, 1, 0, 0;", ""),
-    "tcgen05.mma (tensor memory)": ("tcgen05.mma.cta_group::1.kind::f16 [%r0], %rd0, %rd1, %r1, %p0;", ""),
-    "tcgen05.mma NVFP4": ("tcgen05.mma.cta_group::1.kind::mxf4nvf4.block_scale.scale_vec::4X"
+    "wgmma": ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16"
+              " {%f0,%f1,%f2,%f3}, %rd0, %rd1, %p0, 1, 1, 0, 0;", ""),
+    "tcgen05.mma (tensor memory)": (f"{_TCGEN05}::f16 [%r0], %rd0, %rd1, %r1, %p0;", ""),
+    "tcgen05.mma NVFP4": (f"{_TCGEN05}::mxf4nvf4.block_scale.scale_vec::4X"
                           " [%r0], %rd0, %rd1, %r1, [%r2], [%r3], %p0;", ""),
-    "tcgen05.mma int8": ("tcgen05.mma.cta_group::1.kind::i8 [%r0], %rd0, %rd1, %r1, %p0;", ""),
+    "tcgen05.mma int8": (f"{_TCGEN05}::i8 [%r0], %rd0, %rd1, %r1, %p0;", ""),
     "mma.sync NVFP4 (block_scale)": (
         "mma.sync.aligned.m16n8k64.row.col.kind::mxf4nvf4.block_scale.scale_vec::4X"
         f".f32.e2m1.e2m1.f32.ue4m3 {_ABCD}, {_SCALES};", ""),
@@ -44,7 +47,8 @@ FAMILIES = {
     "TMA load": (f"{_TMA} [slot], [%rd0, {{%r0, %r1}}], [bar];", ""),
     "TMA multicast": (f"{_TMA}.multicast::cluster [slot], [%rd0, {{%r0, %r1}}], [bar], %h0;", ""),
     "TMA to a CTA pair": (f"{_TMA}.cta_group::2 [slot], [%rd0, {{%r0, %r1}}], [bar];", ""),
-    "clusters": ("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;", ".reqnctapercluster 2"),
+    "clusters": ("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;",
+                 ".reqnctapercluster 2"),
     "setmaxnreg": ("setmaxnreg.inc.sync.aligned.u32 232;", ".maxntid 384"),
 }
 
@@ -63,7 +67,7 @@ def assemble(tc, target: str, body: str = "", directives: str = "") -> tuple[boo
         path = Path(folder, "k.ptx")
         path.write_text(source)
         done = tc.run("ptxas", f"-arch={target}", str(path), "-o", str(path.with_suffix(".cubin")))
-    said = re.search(r"^ptxas\s.*?(?:error|warning|fatal)\s*:\s*(.*)$", done.stdout + done.stderr, re.MULTILINE)
+    said = SAID.search(done.stdout + done.stderr)
     if done.returncode and not said:
         raise CollectionError(f"ptxas ended with {done.returncode} and no message for {target}",
                               "check that ptxas knows this target: ptxas --list-arch")

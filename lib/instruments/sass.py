@@ -1,4 +1,4 @@
-"""Machine code of a cubin, as nvdisasm reads it: its tensor-core instructions, and what another architecture cannot decode."""
+"""Machine code of a cubin by nvdisasm: tensor-core instructions, and what others cannot decode."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ MATRIX = re.compile(r"UTC\w*MMA|UTCCP|UTCBAR|UTCATOMSWS|LDTM|STTM|[HIQOD]G?MMA|W
 
 
 def opcodes(tc, cubin):
-    """Count the mnemonics on the tensor cores, and those that move and guard tensor memory, with their modifiers.
+    """Count the mnemonics, with modifiers, that use the tensor cores or guard tensor memory.
 
     Parameters
     ----------
@@ -46,18 +46,21 @@ def opcodes(tc, cubin):
             file.flush()
             done = tc.run("nvdisasm", file.name)
         if done.returncode:
-            raise CollectionError(f"nvdisasm refuses this cubin: {first_line(done.stderr)}", "build it anew")
+            raise CollectionError(f"nvdisasm refuses this cubin: {first_line(done.stderr)}",
+                                  "build it anew")
         parts = FUNCTION.split(done.stdout)[1:]
-        return {name: Counter(op for _, op in OPCODE.findall(text) if MATRIX.match(op)) for name, text in zip(parts[::2], parts[1::2])}
+        return {name: Counter(op for _, op in OPCODE.findall(text) if MATRIX.match(op))
+                for name, text in zip(parts[::2], parts[1::2])}
+
     inputs = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
     return cache.remember("sass", inputs | {"asked": "opcodes"}, ask).value
 
 
 def decode(tc, cubin, device, name="cubin"):
-    """Read the code of a cubin as another architecture's, and see which of its instructions that one does not have.
+    """Read the code of a cubin as another architecture's: which instructions does that one lack?
 
-    Its bytes go to ``nvdisasm --binary`` twice: as what the cubin was built for, for the mnemonics, and as `device`, for the addresses
-    that cannot be decoded.
+    Its bytes go to ``nvdisasm --binary`` twice: as what the cubin was built for, for the mnemonics,
+    and as `device`, for the addresses that cannot be decoded.
 
     Parameters
     ----------
@@ -71,8 +74,8 @@ def decode(tc, cubin, device, name="cubin"):
     Returns
     -------
     dict
-        ``instructions``: how many there are; ``unknown``: mnemonic (without modifiers) to how many `device` cannot decode;
-        ``matrix``: the tensor-core mnemonics, counted.
+        ``instructions``: how many there are; ``unknown``: mnemonic (without modifiers) to how many
+        `device` cannot decode; ``matrix``: the tensor-core mnemonics, counted.
 
     Raises
     ------
@@ -85,40 +88,44 @@ def decode(tc, cubin, device, name="cubin"):
         with tempfile.NamedTemporaryFile() as file:
             file.write(code)
             file.flush()
-            own, other = (tc.run("nvdisasm", "--binary", each, file.name) for each in (home, device))
+            own, other = (tc.run("nvdisasm", "--binary", each, file.name)
+                          for each in (home, device))
         missing = {int(at, 16) for at in UNKNOWN.findall(other.stderr)}
-        for each, done, fine in ((home, own, not own.returncode), (device, other, not other.returncode or missing)):
+        for each, done, fine in ((home, own, not own.returncode),
+                                 (device, other, not other.returncode or missing)):
             if not fine:
-                raise CollectionError(f"nvdisasm cannot read {name} as {each}: {first_line(done.stderr)}", "name an architecture as SM121")
+                reason = first_line(done.stderr)
+                raise CollectionError(f"nvdisasm cannot read {name} as {each}: {reason}",
+                                      "name an architecture as SM121")
         ops = {int(at, 16): op.partition(".")[0] for at, op in OPCODE.findall(own.stdout)}
         return {"instructions": len(ops), "unknown": Counter(ops[at] for at in missing),
                 "matrix": Counter(op for op in ops.values() if MATRIX.match(op))}
+
     inputs = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
     return cache.remember("sass", inputs | {"asked": "decode", "device": device}, ask).value
 
 
 def compare(tc, named, device):
-    """`decode` each of some cubins, two at a time.
-
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-    named : dict of str to bytes
-    device : str
+    """`decode` each of some cubins (dict of str to bytes), two at a time.
 
     Returns
     -------
     DataFrame
-        A row for each: cubin, instructions, unknown, and matrix (the last two are dicts of mnemonic to count).
+        A row for each: cubin, instructions, unknown, and matrix (the last two are dicts of mnemonic
+        to count).
     """
+    def one(item):
+        return {"cubin": item[0]} | decode(tc, item[1], device, item[0])
+
     with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(lambda item: {"cubin": item[0]} | decode(tc, item[1], device, item[0]), named.items()))
+        rows = list(pool.map(one, named.items()))
     return pd.DataFrame(rows, columns=["cubin", "instructions", "unknown", "matrix"])
 
 
 def total(counts):
     """The sum of some dicts of mnemonic to count (Series, most frequent first)."""
-    return pd.Series(sum(map(Counter, counts), Counter()), dtype=int).sort_values(ascending=False, kind="stable")
+    summed = pd.Series(sum(map(Counter, counts), Counter()), dtype=int)
+    return summed.sort_values(ascending=False, kind="stable")
 
 
 def texts(cubin, name="cubin"):
@@ -130,13 +137,15 @@ def texts(cubin, name="cubin"):
         If its sections cannot be read.
     """
     try:
-        kernels = [section for section in ELFFile(io.BytesIO(cubin)).iter_sections() if section.name.startswith(".text.")]
+        kernels = [section for section in ELFFile(io.BytesIO(cubin)).iter_sections()
+                   if section.name.startswith(".text.")]
         if not kernels or max(each["sh_offset"] + each["sh_size"] for each in kernels) > len(cubin):
             raise ELFError(f"{len(cubin)} bytes do not hold its code")
         return b"".join(each.data() for each in kernels)
     except (ELFError, ConstructError, UnicodeDecodeError, AttributeError, ValueError) as error:
-        raise CollectionError(f"{name} is no cubin, or damaged: {type(error).__name__}: {error}",
-                              "compare its wheel with the pin in lib/subjects/wheels.toml") from error
+        what = f"{name} is no cubin, or damaged: {type(error).__name__}: {error}"
+        raise CollectionError(
+            what, "compare its wheel with the pin in lib/subjects/wheels.toml") from error
 
 
 def first_line(said):

@@ -25,7 +25,8 @@ def spread(samples, name):
 
 
 def elapsed(action, repeats=REPEATS, warm=WARM, before=lambda: None):
-    """Milliseconds of an action on the current stream, by CUDA events (list of float, one a repeat).
+    """Milliseconds of an action on the current stream, by CUDA events (list of float, one a
+    repeat).
 
     `before` is called ahead of each repeat, untimed; the repeat waits behind what it leaves on the
     stream.

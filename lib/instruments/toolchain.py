@@ -1,4 +1,4 @@
-"""The CUDA toolchain of the package index: nvcc, ptxas, cuobjdump and nvdisasm as one tree in the cache, with no system CUDA."""
+"""The CUDA toolchain of the package index: nvcc, ptxas, nvdisasm as one tree in the cache."""
 
 import os
 import subprocess
@@ -30,20 +30,24 @@ class Toolchain:
     sources: tuple
 
     def tool(self, name):
-        """The path of a program of the toolchain: ``nvcc``, ``ptxas``, ``cuobjdump``, ``nvdisasm``, ``cudafe++`` ..."""
+        """The path of a program: ``nvcc``, ``ptxas``, ``cuobjdump``, ``nvdisasm`` ..."""
         path = self.home / "bin" / name
         if not path.is_file():
-            raise CollectionError(f"{name} is not in {path.parent}", f"install the wheel nvidia-cuda-{name}, or unset SM12X_CUDA_HOME")
+            mend = "correct SM12X_CUDA_HOME, or unset it" if os.environ.get("SM12X_CUDA_HOME") \
+                else f"delete {self.home} and run again: the toolchain is then unpacked anew"
+            raise CollectionError(f"{name} is not in {path.parent}", mend)
         return path
 
     @property
     def include(self):
         """The include folders (list of Path), CCCL's among them."""
-        return [folder for folder in (self.home / "include", self.home / "include" / "cccl") if folder.is_dir()]
+        folders = (self.home / "include", self.home / "include" / "cccl")
+        return [folder for folder in folders if folder.is_dir()]
 
     def run(self, name, *arguments, **keywords):
-        """Run a program of the toolchain; text in and out, no exception on a status (``subprocess.CompletedProcess``)."""
-        return subprocess.run([self.tool(name), *map(str, arguments)], capture_output=True, text=True, **keywords)
+        """Run a program, text in and out (``subprocess.CompletedProcess``); no status raises."""
+        command = [self.tool(name), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, **keywords)
 
 
 def version_of(nvcc):
@@ -68,11 +72,13 @@ def find():
     if asked := os.environ.get("SM12X_CUDA_HOME"):
         nvcc = Path(asked, "bin", "nvcc")
         if not nvcc.is_file():
-            raise CollectionError(f"SM12X_CUDA_HOME is {asked}, and there is no bin/nvcc in it", "correct it, or unset it to use the pinned toolchain")
+            raise CollectionError(f"SM12X_CUDA_HOME is {asked}, and there is no bin/nvcc in it",
+                                  "correct it, or unset it to use the pinned toolchain")
         return Toolchain(Path(asked), version_of(nvcc), (asked,))
     pinned = [wheel for wheel in wheels.pins() if wheel.role == "toolchain"]
     if not pinned:
-        raise CollectionError("no CUDA toolchain is pinned for this kind of machine", "set SM12X_CUDA_HOME to a CUDA of 13.0 or later")
+        raise CollectionError("no CUDA toolchain is pinned for this kind of machine",
+                              "set SM12X_CUDA_HOME to a CUDA of 13.0 or later")
 
     def unpack(folder):
         for wheel in pinned:
@@ -80,4 +86,5 @@ def find():
 
     tree = cache.entry("toolchains", sorted(wheel.sha256 for wheel in pinned), unpack)
     nvcc = next(wheel for wheel in pinned if wheel.name == "nvidia-cuda-nvcc")
-    return Toolchain(tree / "nvidia" / "cu13", nvcc.version, tuple(wheel.requirement for wheel in pinned))
+    requirements = tuple(wheel.requirement for wheel in pinned)
+    return Toolchain(tree / "nvidia" / "cu13", nvcc.version, requirements)

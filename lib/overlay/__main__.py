@@ -7,7 +7,7 @@ from lib.overlay import run
 
 
 def main(words):
-    """Run `words`, patches before ``--`` and a command after it; SystemExit with its status, or with what was wrong."""
+    """Run patches and a command, ``--`` between them; SystemExit with its status, or the reason."""
     cut = words.index("--") if "--" in words else len(words)
     names, command = words[:cut], words[cut + 1:]
     if not names or not command:

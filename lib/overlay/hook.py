@@ -1,9 +1,11 @@
-"""The import hook of an overlay: certain modules come from a shadow folder, all others as always. Standard library alone.
+"""The import hook of an overlay: certain modules come from a shadow folder, others as always.
 
-This file is used twice: `overlay` imports it, and copies it as ``sitecustomize.py`` into a folder that it puts into ``PYTHONPATH``. Python
-imports a module of that name at the start of every process, so that children, and theirs, have the hook too. Of the two names that Python
-looks for, ``usercustomize`` is not looked for in most virtual environments, so it is the other. It hides one that the machine may have, and
-therefore runs that one as well. A process that was told not to look at ``PYTHONPATH`` (``python -I``, ``-E`` or ``-S``) stays without it.
+This file is used twice: `overlay` imports it, and copies it as ``sitecustomize.py`` into a folder
+that it puts into ``PYTHONPATH``. Python imports a module of that name at the start of every
+process, so that children, and theirs, have the hook too (``usercustomize`` is not looked for in
+most virtual environments). It hides one that the machine may have, and therefore runs that one as
+well. A process that was told not to look at ``PYTHONPATH`` (``python -I``, ``-E`` or ``-S``) stays
+without it. Standard library alone.
 """
 
 import importlib.machinery
@@ -26,8 +28,8 @@ class Hook:
     Parameters
     ----------
     folder : str
-        The folder of the overlay, with ``overlay.json``: for each module ``origin``, the file of the installation, and ``patched``, the
-        file that replaces it.
+        The folder of the overlay, with ``overlay.json``: for each module ``origin``, the file of
+        the installation, and ``patched``, the file that replaces it.
     """
 
     overlay = True  # tells the hooks of overlays from other finders, also across the two names of this module
@@ -38,23 +40,26 @@ class Hook:
             self.modules = json.load(file)
 
     def find_spec(self, name, path=None, target=None):
-        """The patched module, if the module that the others find is the one that was patched; else none, and a line on stderr."""
+        """The patched module, if the others find the one that was patched; else a line on stderr."""
         if name not in self.modules:
             return None
-        others = (finder for finder in sys.meta_path if hasattr(finder, "find_spec") and not getattr(finder, "overlay", False))
-        found = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        others = (finder.find_spec(name, path, target) for finder in sys.meta_path
+                  if hasattr(finder, "find_spec") and not getattr(finder, "overlay", False))
+        found = next(filter(None, others), None)
         if found is None:
             return None
         known = self.modules[name]
         if not found.origin or os.path.realpath(found.origin) != os.path.realpath(known["origin"]):
-            sys.stderr.write(f"overlay: {name} comes from {found.origin}, not from {known['origin']}, which was patched: left as it is\n")
+            sys.stderr.write(f"overlay: {name} comes from {found.origin}, not from "
+                             f"{known['origin']}, which was patched: left as it is\n")
             return None
-        return importlib.util.spec_from_file_location(name, known["patched"], loader=Loader(name, known["patched"]),
-                                                      submodule_search_locations=found.submodule_search_locations)
+        return importlib.util.spec_from_file_location(
+            name, known["patched"], loader=Loader(name, known["patched"]),
+            submodule_search_locations=found.submodule_search_locations)
 
 
 def start(folder):
-    """Put the hook of a folder in front, write no bytecode from now on, and run the ``sitecustomize`` that this one hides, if any."""
+    """Put the hook of a folder in front, write no bytecode, run the ``sitecustomize`` it hides."""
     sys.dont_write_bytecode = True
     sys.meta_path.insert(0, Hook(folder))
     ours = {finder.folder for finder in sys.meta_path if getattr(finder, "overlay", False)}

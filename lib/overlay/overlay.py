@@ -1,9 +1,10 @@
-"""Patches on an installed package that change no file of it: a fresh import gets the patched source, from a shadow folder.
+"""Patches on an installed package: a fresh import gets patched source, from a shadow folder.
 
-In a notebook: ``with overlay.patched("03-moe-gate.revised.tensorrt-llm.diff"): import tensorrt_llm``. For a server or a script, with
-all processes that it starts: ``python -m lib.overlay PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``; of the environment
-of this collection that needs unidiff alone. Only Python files can be replaced so. What is imported already is not reached, and
-neither are processes on other machines.
+In a notebook: ``with overlay.patched("03-moe-gate.revised.tensorrt-llm.diff"): import
+tensorrt_llm``. For a server or a script, with all processes that it starts:
+``python -m lib.overlay PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``; of the
+environment of this collection that needs unidiff and git alone. Only Python files can be replaced
+so. What is imported already is not reached, and neither are processes on other machines.
 """
 
 import importlib.util
@@ -25,18 +26,18 @@ from lib.subjects import patches
 
 @dataclass(frozen=True)
 class Overlay:
-    """An overlay in its folder: `modules` is the module's name to the file of the installation, and to the patched one (Paths)."""
+    """An overlay in its folder; `modules`: name to the installation's file and the patched one."""
 
     folder: Path
     modules: dict
 
     def path(self):
-        """``PYTHONPATH`` for processes that shall have the overlay (str): its folder, then what the variable holds now."""
+        """``PYTHONPATH`` for processes that shall have the overlay: its folder in front (str)."""
         return os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
 
 
 def module(file):
-    """The name under which Python imports a file of a patch, as in ``package.part`` for ``package/part.py``."""
+    """The name under which Python imports a file: ``package.part`` for ``package/part.py``."""
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
@@ -48,7 +49,7 @@ def locate(file, root=None):
     file : str
         As the patch names it, from the package on.
     root : Path, optional
-        The folder that holds the package; without it, the package that an import would take, regular or editable.
+        The folder that holds the package; without it, the package that an import would take.
 
     Raises
     ------
@@ -57,8 +58,9 @@ def locate(file, root=None):
     """
     package, *rest = PurePosixPath(file).parts
     if not file.endswith(".py") or not rest:
-        raise CollectionError(f"{file} is no Python module of a package, and an import hook serves nothing else",
-                              "build the project with this patch applied")
+        raise CollectionError(
+            f"{file} is no Python module of a package, and an import hook serves nothing else",
+            "build the project with this patch applied")
     try:
         found = None if root else importlib.util.find_spec(package)
     except ValueError:  # a module without a spec stands in for the package
@@ -66,7 +68,8 @@ def locate(file, root=None):
     places = (found and found.submodule_search_locations) or ()
     folders = [Path(root, package)] if root else [Path(each) for each in places]
     if not folders:
-        raise CollectionError(f"{package} is not installed here", "install it in this environment, or use its interpreter")
+        raise CollectionError(f"{package} is not installed here",
+                              "install it in this environment, or use its interpreter")
     for folder in folders:
         if folder.joinpath(*rest).is_file():
             return folder.joinpath(*rest).absolute()
@@ -75,7 +78,7 @@ def locate(file, root=None):
 
 
 def link(origin, target, files):
-    """In each folder of the shadow, from that of `target` up to `files`, link to all else that the installation has there.
+    """Link, in each folder of the shadow from `target` up to `files`, to what the installation has.
 
     So a module that looks for other files beside its own (``__file__``) finds them.
     """
@@ -90,7 +93,7 @@ def link(origin, target, files):
 
 @contextmanager
 def shadow(*names, root=None):
-    """Make the folder of an overlay, gone at the end of the block (`Overlay`); no process uses it yet.
+    """Make the folder of an overlay (`Overlay`), gone at the end of the block; nobody uses it yet.
 
     Parameters
     ----------
@@ -108,10 +111,13 @@ def shadow(*names, root=None):
     origins = {file: locate(file, root) for patch in laid for file in patch.files}
     with tempfile.TemporaryDirectory(prefix="sm12x-overlay-") as temporary:
         folder = Path(temporary).resolve()
-        modules = {module(file): {"origin": origin, "patched": folder / "files" / file} for file, origin in origins.items()}
-        taken = {name for finder in sys.meta_path if getattr(finder, "overlay", False) for name in finder.modules}
+        modules = {module(file): {"origin": origin, "patched": folder / "files" / file}
+                   for file, origin in origins.items()}
+        taken = {name for finder in sys.meta_path if getattr(finder, "overlay", False)
+                 for name in finder.modules}
         if double := sorted(modules.keys() & taken):
-            raise CollectionError(f"another overlay has {', '.join(double)} already", "name all patches in one overlay")
+            raise CollectionError(f"another overlay has {', '.join(double)} already",
+                                  "name all patches in one overlay")
         for each in modules.values():
             each["patched"].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(each["origin"], each["patched"])
@@ -126,10 +132,11 @@ def shadow(*names, root=None):
 
 @contextmanager
 def patched(*names, root=None):
-    """Have the next import of some modules take patched source, in this process and in those that it starts; at the end all is as before.
+    """Have the next import of some modules take patched source, here and in processes started here.
 
-    Parameters are those of `shadow`. At the end, what the block was first to import of the package is forgotten, so that the next import
-    takes the installation's files. A package with compiled parts may refuse to be imported twice: use a new process for it.
+    Parameters are those of `shadow`. At the end all is as before: what the block was first to
+    import of the package is forgotten, so that the next import takes the installation's files. A
+    package with compiled parts may refuse to be imported twice: use a new process for it.
 
     Yields
     ------
@@ -138,14 +145,17 @@ def patched(*names, root=None):
     Raises
     ------
     CollectionError
-        As `shadow` does, and if such a module is imported already, or another overlay has it; nothing is changed then.
+        As `shadow` does, and if such a module is imported already, or another overlay has it;
+        nothing is changed then.
     """
     with shadow(*names, root=root) as laid:
         if late := sorted(laid.modules.keys() & sys.modules.keys()):
-            raise CollectionError(f"{', '.join(late)} is imported already, and an overlay cannot change that",
-                                  "restart the kernel, then open the overlay before the first import of the package")
+            raise CollectionError(
+                f"{', '.join(late)} is imported already, and an overlay cannot change that",
+                "restart the kernel, then open the overlay before the first import of the package")
         before, packages = set(sys.modules), {name.partition(".")[0] for name in laid.modules}
-        hook, bytecode, path = hooks.Hook(laid.folder), sys.dont_write_bytecode, os.environ.get("PYTHONPATH")
+        hook = hooks.Hook(laid.folder)
+        bytecode, path = sys.dont_write_bytecode, os.environ.get("PYTHONPATH")
         sys.meta_path.insert(0, hook)
         sys.dont_write_bytecode, os.environ["PYTHONPATH"] = True, laid.path()
         try:
@@ -154,7 +164,8 @@ def patched(*names, root=None):
             sys.meta_path.remove(hook)
             sys.dont_write_bytecode = bytecode
             os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
-            for name in [name for name in sys.modules if name not in before and name.partition(".")[0] in packages]:
+            new = [name for name in sys.modules if name not in before]
+            for name in (name for name in new if name.partition(".")[0] in packages):
                 parent, _, last = name.rpartition(".")
                 gone = sys.modules.pop(name)
                 if getattr(sys.modules.get(parent), last, None) is gone:
@@ -162,7 +173,9 @@ def patched(*names, root=None):
 
 
 def run(command, *names):
-    """Run a command under an overlay, with all Python processes that it starts: its exit status (int; 128 + a signal's number).
+    """Run a command, with all processes that it starts, under an overlay.
+
+    The answer is its exit status (int; 128 + a signal's number).
 
     Parameters
     ----------
@@ -176,15 +189,18 @@ def run(command, *names):
     CollectionError
         As `shadow` does, and if the command is not found.
     """
-    words = [sys.executable, *command] if command[0].endswith(".py") or command[0] == "-m" else list(command)
+    python = command[0].endswith(".py") or command[0] == "-m"
+    words = [sys.executable, *command] if python else list(command)
     with shadow(*names) as laid:
         try:
             child = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": laid.path()})
         except OSError as error:
             raise CollectionError(f"{words[0]} cannot be started: {error.strerror}",
                                   "name a script, -m and a module, or a command of PATH") from error
-        held = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in (signal.SIGTERM, signal.SIGHUP)}
-        held[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to the child itself
+        held = {number: signal.signal(number, lambda number, _: child.send_signal(number))
+                for number in (signal.SIGTERM, signal.SIGHUP)}
+        # The terminal sends an interrupt to the child itself.
+        held[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             status = child.wait()
         finally:

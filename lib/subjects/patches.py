@@ -1,4 +1,4 @@
-"""The diffs of patches/: what they are to a tree, applied to scratch copies by git, and taken back."""
+"""The diffs of patches/: what each is to a tree, and applied by git to scratch copies of one."""
 
 import os
 import re
@@ -35,7 +35,8 @@ class Patch:
         self.path = path = FOLDER / path
         if not path.is_file():
             names = ", ".join(sorted(each.name for each in FOLDER.glob("*.diff"))) or "none"
-            raise CollectionError(f"there is no patch {path.name}", f"choose one of patches/: {names}")
+            raise CollectionError(f"there is no patch {path.name}",
+                                  f"choose one of patches/: {names}")
         self.text = path.read_text()
         head = self.text.partition("\n--- ")[0]
         stated = re.findall(rf"^({'|'.join(HEADER)}):\s*(\S.*)$", head, re.MULTILINE)
@@ -57,10 +58,14 @@ class Patch:
         return [file.path for file in self.parsed]
 
     def state(self, tree):
-        """What it is to a tree: `READY`, `APPLIED` or `FAILS` (also where a file is missing)."""
-        if not self.git(tree, "--check"):
-            return READY
-        return FAILS if self.git(tree, "--check", "--reverse") else APPLIED
+        """What it is to a tree: `READY`, `APPLIED` or `FAILS` (also where a file is missing).
+
+        Where git could do both, the side with more lines decides: the other can be a part of it.
+        """
+        fits, applied = not self.git(tree, "--check"), not self.git(tree, "--check", "--reverse")
+        if fits and applied:
+            return APPLIED if self.parsed.added > self.parsed.removed else READY
+        return READY if fits else APPLIED if applied else FAILS
 
     def apply(self, tree):
         """Apply to a tree, wholly or not at all.
@@ -80,19 +85,19 @@ class Patch:
         """Have git apply it in a direction, if it is `wanted` to the tree."""
         missing = [name for name in self.files if not Path(tree, name).is_file()]
         if missing:
-            raise CollectionError(f"{self.path.name} changes {', '.join(missing)}, "
-                                  f"which {tree} does not have",
-                                  f"its base is {self.header['Base']}: is this tree of that version?")
-        if not (said := self.git(tree, *direction)):
-            return
-        verb = "revert" if direction else "apply"
-        if self.state(tree) not in (wanted, FAILS):
+            raise CollectionError(
+                f"{self.path.name} changes {', '.join(missing)}, which {tree} does not have",
+                f"its base is {self.header['Base']}: is this tree of that version?")
+        verb, state = "revert" if direction else "apply", self.state(tree)
+        if state not in (wanted, FAILS):
             raise CollectionError(f"{self.path.name} does not {verb}; the tree is as it was",
-                                  f"nothing: it {'is' if wanted == READY else 'was not'} applied "
-                                  f"{'already' if wanted == READY else 'here'}")
-        raise CollectionError(
-            f"{self.path.name} does not {verb} ({self.reason(tree, said)}); the tree is as it was",
-            f"compare the tree with the base of the patch: {self.header['Base']}")
+                                  "nothing: it was not applied here" if direction else
+                                  "nothing: it is applied already")
+        if said := self.git(tree, *direction):
+            reason = self.reason(tree, said)
+            raise CollectionError(
+                f"{self.path.name} does not {verb} ({reason}); the tree is as it was",
+                f"compare the tree with the base of the patch: {self.header['Base']}")
 
     def reason(self, tree, said):
         """What git's words come to: the first hunk that fails, and the line that the file lacks."""
@@ -112,7 +117,9 @@ class Patch:
 
     def git(self, tree, *options):
         """What git says when it applies the diff to a tree; empty if it does (str)."""
-        command = ["git", "apply", "--whitespace=nowarn", *options, self.path.absolute()]
+        # With --unidiff-zero a hunk without context behind it need not stand at a file's end.
+        command = ["git", "apply", "--unidiff-zero", "--whitespace=nowarn", *options,
+                   self.path.absolute()]
         # A tree in some other checkout is none of that checkout's.
         apart = {"GIT_CEILING_DIRECTORIES": str(Path(tree).resolve().parent), "LC_ALL": "C"}
         done = subprocess.run(command, cwd=tree, env=os.environ | apart,

@@ -1,4 +1,4 @@
-"""TensorRT-LLM where it can be had: an installed package, a checkout, or a shallow fetch of the pinned revision."""
+"""TensorRT-LLM where it can be had: installed, a checkout, or a fetch of the pinned revision."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ FETCH_SECONDS = 120
 
 
 def installed():
-    """The folder that holds an installed ``tensorrt_llm`` (Path), found without importing it; None if it is not installed."""
+    """The folder that holds an installed ``tensorrt_llm`` (Path), without an import; or None."""
     found = importlib.util.find_spec("tensorrt_llm")
     locations = found.submodule_search_locations if found else None
     return Path(next(iter(locations))).parent if locations else None
@@ -32,8 +32,8 @@ def find(source=""):
     Returns
     -------
     Path or None
-        A folder with ``tensorrt_llm/`` in it: `source`, ``TRTLLM_SRC``, the fetched revision, or the installed package.
-        None if there is none, which is no error.
+        A folder with ``tensorrt_llm/`` in it: `source`, ``TRTLLM_SRC``, the fetched revision, or
+        the installed package. None if there is none, which is no error.
 
     Raises
     ------
@@ -42,8 +42,9 @@ def find(source=""):
     """
     if asked := source or os.environ.get("TRTLLM_SRC"):
         if not Path(asked, "tensorrt_llm").is_dir():
-            raise CollectionError(f"{asked} is not a TensorRT-LLM checkout: it has no folder tensorrt_llm",
-                                  "name the top folder of the checkout, or leave trtllm_src and TRTLLM_SRC empty")
+            raise CollectionError(
+                f"{asked} is not a TensorRT-LLM checkout: it has no folder tensorrt_llm",
+                "name the top folder of the checkout, or leave trtllm_src and TRTLLM_SRC empty")
         return Path(asked)
     fetched = cache.root() / "tensorrt-llm" / cache.digest([REPOSITORY, REVISION])
     return fetched if fetched.is_dir() else installed()
@@ -57,10 +58,13 @@ def fetch(repository=REPOSITORY, revision=REVISION):
     Path or None
         The tree; None if the network does not allow it, which is no error.
     """
+    quiet = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
+
     def checkout(folder):
         def git(*arguments):
-            subprocess.run(["git", "-C", folder, *arguments], check=True, capture_output=True, timeout=FETCH_SECONDS,
-                           env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"})
+            subprocess.run(["git", "-C", folder, *arguments], check=True, capture_output=True,
+                           timeout=FETCH_SECONDS, env=quiet)
+
         git("init", "--quiet")
         git("remote", "add", "origin", repository)
         git("sparse-checkout", "set", *FOLDERS)

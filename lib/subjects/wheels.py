@@ -1,7 +1,6 @@
-"""The upstream packages that are examined: pinned, fetched, verified, unpacked, and copied before they are patched."""
+"""The upstream packages that are examined: pinned, fetched, verified, unpacked, copied."""
 
 import gzip
-import hashlib
 import os
 import platform
 import shutil
@@ -22,11 +21,29 @@ from lib import cache, environment
 from lib.errors import CollectionError
 
 PINS = Path(__file__).with_name("wheels.toml")
+PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
+       "--disable-pip-version-check"]
+sha256 = cache.hashed
+UNTRUSTED = "do not use this file; compare its source with the pin in lib/subjects/wheels.toml"
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A pinned wheel: a row of subjects.toml. `bytes` is the size of the file; `platform` is a machine name or ``any``."""
+    """A pinned wheel: a row of wheels.toml.
+
+    Attributes
+    ----------
+    name, version : str
+    platform : str
+        A machine name, or ``any``.
+    role : str
+        ``subject`` or ``toolchain``.
+    file : str
+        The name of the file.
+    bytes : int
+        Its size.
+    sha256 : str
+    """
 
     name: str
     version: str
@@ -49,9 +66,14 @@ class Wheel:
 
 @once
 def pins():
-    """The pinned wheels that this machine can use (list of `Wheel`), in the order of subjects.toml."""
+    """The pinned wheels that this machine can use (list of `Wheel`), in the order of the file."""
     wheels = (Wheel(**row) for row in tomllib.loads(PINS.read_text())["wheel"])
     return [wheel for wheel in wheels if wheel.platform in ("any", platform.machine())]
+
+
+def versions(name):
+    """The versions of a package that are pinned for this machine (list of str)."""
+    return [wheel.version for wheel in pins() if wheel.name == name]
 
 
 def pin(name, version):
@@ -65,15 +87,10 @@ def pin(name, version):
     for wheel in pins():
         if (wheel.name, wheel.version) == (name, version):
             return wheel
-    known = ", ".join(sorted(wheel.requirement for wheel in pins() if wheel.name == name)) or "no version of it"
-    raise CollectionError(f"{name}=={version} is not pinned for {platform.machine()} (pinned: {known})",
-                          "choose a pinned version, or add its file name, size and sha256 to lib/subjects/wheels.toml")
-
-
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    known = ", ".join(f"{name}=={each}" for each in sorted(versions(name))) or "no version of it"
+    raise CollectionError(
+        f"{name}=={version} is not pinned for {platform.machine()} (pinned: {known})",
+        "choose a pinned version, or add its file, size and sha256 to lib/subjects/wheels.toml")
 
 
 def check(wheel, path, next_step):
@@ -85,46 +102,61 @@ def check(wheel, path, next_step):
         If the size or the hash differs, with `next_step`.
     """
     if (size := path.stat().st_size) != wheel.bytes:
-        raise CollectionError(f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: truncated, or another file", next_step)
-    if (found := sha256(path)) != wheel.sha256:
-        raise CollectionError(f"{wheel.file} has the wrong hash: sha256 {found}, its pin says {wheel.sha256}", next_step)
+        raise CollectionError(f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: "
+                              "truncated, or another file", next_step)
+    if (found := cache.hashed(path)) != wheel.sha256:
+        raise CollectionError(f"{wheel.file} has the wrong hash: sha256 {found}, "
+                              f"its pin says {wheel.sha256}", next_step)
 
 
 def fetch(wheel):
-    """Have pip download a wheel into the cache, and verify it. A file that fails never enters the cache.
+    """Have pip download a wheel into the cache; a file that fails verification never enters it.
 
     Raises
     ------
     CollectionError
         With no network, a wrong hash, a truncated file, or a disk that is full or read-only.
     """
-    def download(folder):
-        wanted = ["--only-binary=:all:", wheel.requirement]
-        if wheel.file.endswith(".tar.gz"):  # pip runs a source package's build backend to read its metadata: its hash comes first
-            (folder / "hashed.txt").write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
-            wanted = [f"--no-binary={wheel.name}", "--requirement", folder / "hashed.txt"]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir",
-                   "--dest", folder, *wanted]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment.without_pip_settings())
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-            reason = errors[0] if errors else f"pip ended with status {done.returncode}"
-            raise CollectionError(f"pip could not fetch {wheel.file}: {reason.removeprefix('ERROR: ')}",
-                                  "check the network (or pip's index settings) and run again; what has arrived is kept")
-        arrived = folder / wheel.file
-        if not arrived.is_file():
-            names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-            raise CollectionError(f"pip brought {names} instead of {wheel.file}", "compare lib/subjects/wheels.toml with what the index offers")
-        check(wheel, arrived, "nothing was kept; run again, and if it comes back the index serves another file: do not use it")
-
     folder = wheel.path.parent
     with cache.disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as unfinished:
-            download(Path(unfinished))
+            arrived = download(wheel, Path(unfinished))
+            check(wheel, arrived, "nothing was kept; run again, and if it comes back the index "
+                                  "serves another file: do not use it")
             folder.mkdir(exist_ok=True)
-            os.replace(Path(unfinished) / wheel.file, wheel.path)
+            os.replace(arrived, wheel.path)
     return wheel.path
+
+
+def download(wheel, folder):
+    """Have pip bring the file of a pin into a folder (Path of the file).
+
+    Raises
+    ------
+    CollectionError
+        If pip fails, with its first error, or brings another file.
+    """
+    wanted = ["--only-binary=:all:", wheel.requirement]
+    if wheel.file.endswith(".tar.gz"):
+        # To read its metadata pip runs a source package's build backend: its hash comes first.
+        hashed = folder / "hashed.txt"
+        hashed.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+        wanted = [f"--no-binary={wheel.name}", "--requirement", hashed]
+    done = subprocess.run([*PIP, "--dest", folder, *wanted], capture_output=True, text=True,
+                          env=environment.without_pip_settings() | {"NO_COLOR": "1"})
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"pip ended with status {done.returncode}"]
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[0])
+        raise CollectionError(
+            f"pip could not fetch {wheel.file}: {reason.removeprefix('ERROR: ')}",
+            "check the network (or pip's index settings) and run again; what has arrived is kept")
+    arrived = folder / wheel.file
+    if not arrived.is_file():
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise CollectionError(f"pip brought {names} instead of {wheel.file}",
+                              "compare lib/subjects/wheels.toml with what the index offers")
+    return arrived
 
 
 def wheel(name, version, verify=False):
@@ -133,7 +165,7 @@ def wheel(name, version, verify=False):
     Parameters
     ----------
     name, version : str
-        A pin of subjects.toml.
+        A pin of wheels.toml.
     verify : bool
         Hash the file again even if it is in the cache. Its size is always compared.
 
@@ -151,56 +183,65 @@ def wheel(name, version, verify=False):
         if not pinned.path.is_file():
             return fetch(pinned)
         if verify or pinned.path.stat().st_size != pinned.bytes:
-            check(pinned, pinned.path, f"delete {pinned.path.parent} and run again to fetch it anew")
+            check(pinned, pinned.path,
+                  f"delete {pinned.path.parent} and run again to fetch it anew")
     return pinned.path
 
 
 def extract(archive, folder):
-    """Unpack a wheel so that no path leaves the folder, and keep which files are executable; files become read-only.
+    """Unpack a wheel or a source package so that no path leaves the folder.
+
+    Files become read-only; which of them are executable is kept.
 
     Raises
     ------
     CollectionError
-        If a member is absolute, climbs out of the folder or is a link, or if the archive is damaged.
+        If a member is absolute, climbs out of the folder or is a link, or the archive is damaged.
     """
-    folder = folder.resolve()
-    if archive.name.endswith(".tar.gz"):
-        return unpack(archive, folder)
+    unpack = untar if archive.name.endswith(".tar.gz") else unzip
     try:
-        with zipfile.ZipFile(archive) as opened:
-            for member in opened.infolist():
-                mode = member.external_attr >> 16
-                target = (folder / member.filename).resolve()
-                if stat.S_ISLNK(mode) or not target.is_relative_to(folder) or member.filename.startswith(("/", "\\")):
-                    raise CollectionError(f"{archive.name} holds the unsafe path {member.filename!r}: nothing of it was kept",
-                                          "do not use this file; compare its source with the pin in lib/subjects/wheels.toml")
-                if member.is_dir():
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(member) as packed, open(target, "wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-                target.chmod(0o555 if mode & 0o100 else 0o444)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
-
-
-def unpack(archive, folder):
-    """`extract` for a source package (``.tar.gz``): Python's data filter refuses what would leave the folder, devices and the like."""
-    try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
+        unpack(archive, folder.resolve())
     except tarfile.FilterError as error:
-        raise CollectionError(f"{archive.name} holds the unsafe path {error.tarinfo.name!r}: nothing of it was kept",
-                              "do not use this file; compare its source with the pin in lib/subjects/wheels.toml") from error
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CollectionError(f"{archive} is damaged: {error}", f"delete {archive.parent} and run again") from error
+        raise unsafe(archive, error.tarinfo.name) from error
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CollectionError(f"{archive} is damaged: {error}",
+                              f"delete {archive.parent} and run again") from error
+
+
+def unsafe(archive, name):
+    """The error about a member whose path must not be followed."""
+    what = f"{archive.name} holds the unsafe path {name!r}: nothing of it was kept"
+    return CollectionError(what, UNTRUSTED)
+
+
+def unzip(archive, folder):
+    """`extract` for a wheel."""
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            mode = member.external_attr >> 16
+            target = (folder / member.filename).resolve()
+            inside = target.is_relative_to(folder) and not member.filename.startswith(("/", "\\"))
+            if stat.S_ISLNK(mode) or not inside:
+                raise unsafe(archive, member.filename)
+            if member.is_dir():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with opened.open(member) as packed, open(target, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+            target.chmod(0o555 if mode & 0o100 else 0o444)
+
+
+def untar(archive, folder):
+    """`extract` for a source package: Python's data filter refuses what would leave the folder."""
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
 
 
 def source(name, version):
-    """The unpacked tree of a pinned wheel (``Path``): shared and read-only; use `scratch` before changing anything."""
+    """The unpacked tree of a pinned wheel (``Path``): shared and read-only (see `scratch`)."""
     pinned = pin(name, version)
     return cache.entry("trees", pinned.sha256, lambda folder: extract(wheel(name, version), folder))
 
@@ -221,8 +262,9 @@ def scratch(tree, *files):
     Path
         The folder of the copy, laid out as the tree.
     """
+    every = (path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
     with tempfile.TemporaryDirectory(prefix="sm12x-") as copy:
-        for name in files or (path.relative_to(tree) for path in tree.rglob("*") if path.is_file()):
+        for name in files or every:
             target = Path(copy, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(tree / name, target)

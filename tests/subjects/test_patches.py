@@ -47,23 +47,16 @@ def test_apply_and_revert_are_inverse(tmp_path_factory, before, after):
 BEFORE, AFTER = ["one", "two", "three"], ["one", "two", "new", "three"]
 
 
-def test_applied_already_and_applied_twice_are_told_apart(tmp_path):
+def test_what_is_applied_already_is_said_so(tmp_path):
     patch, tree = patch_of(tmp_path, BEFORE, AFTER), tree_of(tmp_path, BEFORE)
     patch.apply(tree)
-    with pytest.raises(CollectionError, match="applied") as error:
-        patch.apply(tree)
-    assert "applied already" in error.value.next_step
-    leading = patch_of(tmp_path, ["one"], ["one", "new"])
-    assert [leading.state(tree_of(tmp_path, ["one", *["new"] * times])) for times in range(3)] == [patches.READY, patches.APPLIED, patches.TWICE]
-
-
-def test_an_insertion_at_the_end_that_was_applied_twice(tmp_path):
-    patch = patch_of(tmp_path, ["one", "two"], ["one", "two", "two, too", "two"])
-    tree = tree_of(tmp_path, ["one", "two", "two, too", "two", "two, too", "two"])
-    assert patch.state(tree) == patches.TWICE
     with pytest.raises(CollectionError) as error:
         patch.apply(tree)
-    assert "twice" in error.value.next_step
+    assert "applied already" in error.value.next_step
+    assert (tree / "file.txt").read_text().splitlines() == AFTER
+    patch.revert(tree)
+    with pytest.raises(CollectionError, match="does not revert"):
+        patch.revert(tree)
 
 
 def test_a_failing_hunk_is_named_and_nothing_is_written(tmp_path):
@@ -77,30 +70,37 @@ def test_a_failing_hunk_is_named_and_nothing_is_written(tmp_path):
         patch.apply(tree)
     assert "hunk 2" in error.value.what and "hunk 1" not in error.value.what and "'line 14'" in error.value.what
     assert (tree / "file.txt").read_text().splitlines() == broken
-    assert [place.state for place in patch.check(tree)] == [patches.READY, patches.FAILS]
-
-
-def test_two_equally_near_places_are_none(tmp_path):
-    patch = patch_of(tmp_path, ["x", "a", "b", "y"], ["x", "a", "n", "b", "y"], context=1)
-    tree = tree_of(tmp_path, ["a", "b", "a", "b"])
     assert patch.state(tree) == patches.FAILS
 
 
-def test_a_disk_error_takes_everything_back(tmp_path, monkeypatch):
+def test_of_two_files_neither_is_changed_if_one_does_not_fit(tmp_path):
+    both = [patch_of(tmp_path, BEFORE, AFTER, name).text.partition("\n\n")[2] for name in ("a.txt", "b.txt")]
+    (tmp_path / "the.diff").write_text(HEADER + "".join(both))
+    tree_of(tmp_path, BEFORE, "a.txt")
+    tree = tree_of(tmp_path, ["other"], "b.txt")
+    with pytest.raises(CollectionError, match="b.txt, hunk 1"):
+        patches.Patch(tmp_path / "the.diff").apply(tree)
+    assert (tree / "a.txt").read_text().splitlines() == BEFORE
+
+
+@pytest.mark.parametrize("name", ["../victim.txt", "link/victim.txt"])
+def test_nothing_outside_the_tree_is_written(tmp_path, name):
+    """A path that climbs out of the tree, and one that goes through a link: both are refused, and nothing is written."""
+    (tmp_path / "outside").mkdir()
+    tree = tree_of(tmp_path, BEFORE)
+    (tree / "link").symlink_to(tmp_path / "outside")
+    for victim in (tmp_path / "victim.txt", tmp_path / "outside/victim.txt"):
+        victim.write_text("one\ntwo\nthree\n")
+    with pytest.raises(CollectionError):
+        patch_of(tmp_path, BEFORE, AFTER, name).apply(tree)
+    assert {path.read_text() for path in tmp_path.rglob("victim.txt")} == {"one\ntwo\nthree\n"}
+
+
+def test_a_tree_inside_another_checkout_is_none_of_its(tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     patch, tree = patch_of(tmp_path, BEFORE, AFTER), tree_of(tmp_path, BEFORE)
-    real, calls = patches.Path.write_text, []
-
-    def once_full(path, text):
-        calls.append(path)
-        if len(calls) == 1:
-            real(path, "half")
-            raise OSError(28, "No space left on device")
-        return real(path, text)
-
-    monkeypatch.setattr(patches.Path, "write_text", once_full)
-    with pytest.raises(OSError):
-        patch.apply(tree)
-    assert (tree / "file.txt").read_text().splitlines() == BEFORE
+    patch.apply(tree)
+    assert (tree / "file.txt").read_text().splitlines() == AFTER
 
 
 @pytest.mark.parametrize("text, words", [
