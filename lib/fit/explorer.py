@@ -1,6 +1,6 @@
 """The explorer: the reader picks model, format, cache and context in the browser, and sees what it needs and how fast it could be.
 
-What the browser adds and divides is computed here and shipped with the page; its behaviour is templates/explorer.js, for the site and
+What the browser adds and divides is computed here and shipped with the page; its behaviour is explorer.js, for the site and
 for JupyterLab alike.
 """
 
@@ -13,7 +13,7 @@ from lib.fit import roofline
 from lib.subjects import formats, models
 
 MIME = "application/vnd.sm12x.explorer+json"
-SCRIPT = Path(__file__).with_name("templates") / "explorer.js"
+SCRIPT = Path(__file__).with_name("explorer.js")
 CONTEXTS = (0, 4096, 8192, 16384, 32768, 65536, 131072, 196608, 262144)
 FORMATS = {"nvfp4-linear": "NVFP4, attention too", "nvfp4-experts": "NVFP4 experts and MLPs, the rest bf16",
            "mxfp4-gguf": "MXFP4 experts, the rest Q8_0 (GGUF)", "mxfp4-hf": "MXFP4 experts, the rest bf16",
