@@ -1,7 +1,8 @@
-"""The two roofs over a decoder: what a step must read from memory, and what it must compute, as functions of batch and context.
+"""The two roofs over a decoder: what a step must read, and what it must compute.
 
-Bytes are those that a step has to read at least once: the weights that its tokens route to, and the caches of its sequences.
-Activations, writes and launches are left out, so a bound is not reached; by how much it is missed is its point.
+Bytes are those that a step has to read at least once: the weights that its tokens route to, and
+the caches of its sequences. Activations, writes and launches are left out, so a bound is not
+reached; by how much it is missed is its point.
 """
 
 import pandas as pd
@@ -13,17 +14,9 @@ from lib.subjects import formats, models
 def routed(top_k, experts, tokens, alike=False):
     """The share of the experts that some tokens route to.
 
-    Parameters
-    ----------
-    top_k, experts, tokens : int
-        Each of `tokens` tokens goes to `top_k` of `experts`.
-    alike : bool
-        All to the same ones, the least there can be; else the expectation if each routes by itself and every expert is as likely.
-
-    Raises
-    ------
-    CollectionError
-        If there are no tokens, or a token goes to more experts than there are.
+    Each goes to `top_k` of `experts`: `alike`, all to the same ones, the least there can be; else
+    the expectation if each routes by itself and every expert is as likely. Raises CollectionError
+    if there are no tokens, or a token goes to more experts than there are.
     """
     if tokens < 1 or not 0 < top_k <= experts:
         raise CollectionError(f"{tokens} tokens to {top_k} of {experts} experts cannot be",
@@ -37,7 +30,8 @@ def step_bytes(name, recipe, tokens=1, sequences=1, context=0, element=2.0, alik
     Returns
     -------
     Series
-        experts, attention, head, other and cache, as far as the model has them, in bytes; `element` is the bytes of a cached value.
+        experts, attention, head, other and cache, as far as the model has them, in bytes;
+        `element` is the bytes of a cached value.
     """
     table, c = models.stored(name, recipe), models.config(name)
     share = table["active"].to_numpy(copy=True)
@@ -51,57 +45,50 @@ def step_bytes(name, recipe, tokens=1, sequences=1, context=0, element=2.0, alik
     return read
 
 
-def active(name):
-    """The weights that one token multiplies with; rows of the embedding are looked up, not multiplied."""
-    table = models.listed(name)
-    return float((table["elements"] * table["active"])[table["tensor"] != "embed"].sum())
+def attention_operations(name, context):
+    """Operations of a token's attention: 4 a cached position, head and dimension (QK and PV)."""
+    c = models.config(name)
+    return 4 * sum(kind in "A*" for kind in models.layers(c)) * c["heads"] * c["head_dim"] * context
 
 
 def operations(name, tokens=1, context=0):
-    """Operations of a step: 2 for each weight and token, and 4 for each cached position, head and dimension (QK and PV)."""
-    c = models.config(name)
-    attend = 4 * sum(kind in "A*" for kind in models.layers(c)) * c["heads"] * c["head_dim"] * context
-    return tokens * (2 * active(name) + attend)
+    """Operations of a step: 2 for each weight and token that multiply, and attention's.
+
+    Rows of the embedding are looked up, not multiplied.
+    """
+    table = models.listed(name)
+    active = float((table["elements"] * table["active"])[table["tensor"] != "embed"].sum())
+    return tokens * (2 * active + attention_operations(name, context))
 
 
 def under(read, computed, tokens, bandwidth, peak):
-    """The lower of the two roofs: bytes, seconds of each, tokens_per_s, and roof (``memory`` or ``compute``)."""
+    """The lower roof (dict): bytes, seconds of each, tokens_per_s, roof (memory or compute)."""
     memory, compute = read / bandwidth, computed / peak
-    return {"bytes": read, "memory_s": memory, "compute_s": compute, "tokens_per_s": tokens / max(memory, compute),
+    return {"bytes": read, "memory_s": memory, "compute_s": compute,
+            "tokens_per_s": tokens / max(memory, compute),
             "roof": "memory" if memory >= compute else "compute"}
 
 
 def decode(name, recipe, bandwidth, peak, batch=1, context=0, element=2.0, machines=1, alike=False):
-    """The bound of decode.
+    """The bound of decode (dict, as `under`), in bytes and operations a second.
 
-    Parameters
-    ----------
-    bandwidth : float
-        Bytes a second.
-    peak : float
-        Operations a second.
-    batch : int
-        Sequences, each with `context` cached tokens.
-    machines : int
-        Perfect tensor parallelism over as many.
-
-    Returns
-    -------
-    dict
-        As `under`.
+    `batch` sequences have `context` cached tokens each; tensor parallelism over `machines` is
+    perfect.
     """
     read = step_bytes(name, recipe, batch, batch, context, element, alike).sum()
-    return under(read, operations(name, batch, context), batch, bandwidth * machines, peak * machines)
+    computed = operations(name, batch, context)
+    return under(read, computed, batch, bandwidth * machines, peak * machines)
 
 
 def prefill(name, recipe, bandwidth, peak, tokens, machines=1):
-    """The bound of one pass over a prompt of `tokens` tokens, as `decode`; a token sees half of them on average."""
+    """The bound of a pass over a prompt, as `decode`; a token sees half of it on average."""
     read = step_bytes(name, recipe, tokens, 1, tokens).sum()
-    return under(read, operations(name, tokens, tokens / 2), tokens, bandwidth * machines, peak * machines)
+    computed = operations(name, tokens, tokens / 2)
+    return under(read, computed, tokens, bandwidth * machines, peak * machines)
 
 
 def crossing(name, recipe, bandwidth, peak, limit=1 << 17):
-    """The fewest tokens in a step for which arithmetic takes longer than reading, without context; None above `limit`."""
+    """The fewest tokens in a step for which arithmetic takes longer than reading; None if none."""
     def computes(tokens):
         return decode(name, recipe, bandwidth, peak, tokens)["roof"] == "compute"
 
@@ -114,50 +101,46 @@ def crossing(name, recipe, bandwidth, peak, limit=1 << 17):
     return low
 
 
-def table(name, recipes, bandwidth, peak):
-    """What one token reads under some recipes, without context, and the decode bound that follows.
+def bounds(name, recipes, bandwidth, peak):
+    """What one token reads under some recipes, without context, and the bound that follows.
 
-    Returns
-    -------
-    DataFrame
-        A row for each recipe: GB by part and their sum, tokens per second, and the share of the time that arithmetic at `peak` takes (%).
+    A row for each recipe (DataFrame): GB by part and their sum, tokens per second, and the share
+    of the time that arithmetic at `peak` takes (%).
     """
-    rows = []
-    for recipe in recipes:
-        found, parts = decode(name, recipe, bandwidth, peak), step_bytes(name, recipe).drop("cache") / models.GB
-        rows.append({"recipe": recipe, **parts, "sum": parts.sum(), "tokens per second": found["tokens_per_s"],
-                     "arithmetic (% of the time)": 100 * found["compute_s"] / found["memory_s"]})
-    return pd.DataFrame(rows)
+    def row(recipe):
+        found = decode(name, recipe, bandwidth, peak)
+        parts = step_bytes(name, recipe).drop("cache") / models.GB
+        share = 100 * found["compute_s"] / found["memory_s"]
+        return {"recipe": recipe, **parts, "sum": parts.sum(),
+                "tokens per second": found["tokens_per_s"], "arithmetic (% of the time)": share}
+    return pd.DataFrame(map(row, recipes))
 
 
 def roofs(name, recipes, peaks, bandwidth, batches):
-    """Tokens a second under each roof by itself (DataFrame): a row for each batch, a column for each recipe and each peak."""
+    """Tokens a second under each roof by itself (DataFrame): a row a batch, a column a roof."""
     def row(batch):
-        memory = {recipe: batch * bandwidth / step_bytes(name, recipe, batch).sum() for recipe in recipes}
-        return memory | {peak: peak / operations(name) for peak in peaks}
-    return pd.DataFrame([{"tokens in a step": batch} | row(batch) for batch in batches])
+        memory = {recipe: batch * bandwidth / step_bytes(name, recipe, batch).sum()
+                  for recipe in recipes}
+        computed = {peak: peak / operations(name) for peak in peaks}
+        return {"tokens in a step": batch} | memory | computed
+    return pd.DataFrame(map(row, batches))
 
 
 def routing(name, recipe, measured, bandwidth):
-    """How many of the experts a step can have read, from the time that it took, beside how many uniform routing would have it read.
+    """How many of the experts a step can have read, from the time that it took.
 
-    Parameters
-    ----------
-    measured : DataFrame
-        batch, context and tokens_per_s of decoding, with bound and share as `shares` gives them.
-
-    Returns
-    -------
-    DataFrame
-        They, with the experts read (%): expected, and at most.
+    `measured` (DataFrame) has batch, context, tokens_per_s, bound and share, as `shares` gives
+    them; added are the experts read (%): expected of uniform routing, and at most.
     """
     c, parts = models.config(name), models.stored(name, recipe).groupby("part")["bytes"].sum()
     steady = step_bytes(name, recipe).drop(["experts", "cache"]).sum()
-    cached = [batch * models.cache_bytes(name, context) for batch, context in zip(measured["batch"], measured["context"])]
-    most = (measured["batch"] / measured["tokens_per_s"] * bandwidth - steady - cached) / parts["experts"]
+    cached = [batch * models.cache_bytes(name, context)
+              for batch, context in zip(measured["batch"], measured["context"])]
+    read = measured["batch"] / measured["tokens_per_s"] * bandwidth - steady - cached
     expected = [100 * routed(c["top_k"], c["experts"], batch) for batch in measured["batch"]]
-    read = {"experts read, expected (%)": expected, "experts read, at most (%)": 100 * most}
-    return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**read)
+    columns = {"experts read, expected (%)": expected,
+               "experts read, at most (%)": 100 * read / parts["experts"]}
+    return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**columns)
 
 
 def shares(measured, bandwidth, peak):
@@ -166,21 +149,21 @@ def shares(measured, bandwidth, peak):
     Parameters
     ----------
     measured : list of dict
-        kind (``decode`` or ``prefill``), model, recipe, tokens_per_s, batch (tokens of the prompt for a prefill), context, kv, sparks.
+        kind (``decode`` or ``prefill``), model, recipe, tokens_per_s, batch (tokens of the prompt
+        for a prefill), context, kv, sparks.
 
     Returns
     -------
     DataFrame
         They, with bound and bound_alike (tokens a second), roof, and share (measured over bound).
     """
-    rows = []
-    for each in measured:
+    def row(each):
+        given = each["model"], each["recipe"], bandwidth, peak, each["batch"]
         if each["kind"] == "prefill":
-            found = alike = prefill(each["model"], each["recipe"], bandwidth, peak, each["batch"], each["sparks"])
+            found = alike = prefill(*given, each["sparks"])
         else:
-            element = formats.CACHED[each["kv"]]
-            given = each["batch"], each["context"], element, each["sparks"]
-            found, alike = (decode(each["model"], each["recipe"], bandwidth, peak, *given, alike=same) for same in (False, True))
-        rows.append(each | {"bound": found["tokens_per_s"], "bound_alike": alike["tokens_per_s"], "roof": found["roof"],
-                            "share": each["tokens_per_s"] / found["tokens_per_s"]})
-    return pd.DataFrame(rows)
+            more = each["context"], formats.CACHED[each["kv"]], each["sparks"]
+            found, alike = (decode(*given, *more, alike=same) for same in (False, True))
+        return each | {"bound": found["tokens_per_s"], "bound_alike": alike["tokens_per_s"],
+                       "roof": found["roof"], "share": each["tokens_per_s"] / found["tokens_per_s"]}
+    return pd.DataFrame(map(row, measured))
