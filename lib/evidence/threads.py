@@ -61,11 +61,11 @@ def timeline(threads, released):
     drawn, rows = go.Figure(), threads.sort_values("opened", ascending=False)
     for thread in rows.itertuples():
         name, (colour, symbol) = thread.kind.replace("pull request", "PR"), MARKS[thread.state]
+        shown = thread.state not in {each.name for each in drawn.data}
         drawn.add_scatter(x=[thread.opened, thread.newest], y=[f"{name} {thread.id}"] * 2,
-                          name=thread.state, mode="lines+markers", marker_symbol=symbol,
-                          marker_size=9, line_color=figures.COLOURS[colour], legendgroup=thread.state,
-                          showlegend=thread.state not in {each.name for each in drawn.data},
-                          text=[thread.title] * 2, hovertemplate="%{text}<br>%{x}<extra></extra>")
+                          name=thread.state, legendgroup=thread.state, showlegend=shown,
+                          mode="lines+markers", marker_symbol=symbol, marker_size=9,
+                          line_color=figures.COLOURS[colour], text=[thread.title] * 2)
     for project, group in released.groupby("project"):
         drawn.add_scatter(x=group["date"], y=[project] * len(group), text=group["version"],
                           mode="markers+text", textposition="top center", showlegend=False,

@@ -112,11 +112,12 @@ def test_p1_follows_the_causes(seven):
 def test_p6_counts_the_forms_of_march_only(seven):
     found = seven.found("pattern.sizes")
     assert found.verdict == "refined" and found.values["known"] == 1
-    assert [part["holds"] for part in found.parts].count(None) == 4
+    assert [part["holds"] for part in found.parts].count(None) == 5
     large = seven.again("pattern.sizes", sizes=lambda t: t.assign(march=400))
     assert large.verdict == "refuted" and large.values["lines"] == 400
     small = seven.again("pattern.sizes", sizes=lambda t: t.assign(march=60))
-    assert small.verdict == "confirmed" and small.values["known"] == small.values["n"]
+    assert small.verdict == "refined" and small.values["known"] == small.values["n"]
+    assert seven.again("pattern.sizes", sizes=lambda t: t.assign(march=100)).verdict == "confirmed"
 
 
 def test_p5_follows_what_the_five_blocked(seven):
