@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -55,6 +56,10 @@ def test_a_notebook_is_clean_short_and_has_parameters(path):
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "committed with outputs"
     assert max(len(cell["source"]) for cell in code) <= 25, "a code cell is too long"
+    assert len(cells) <= 60, "too many cells"
+    text = "\n".join("".join(cell["source"]) for cell in code)
+    assert not re.search(r"\bverdict\s*=", text), "a verdict is computed from parts, never written by hand"
+    assert not re.search(r"\bgo\.|plotly|subprocess", text), "plotting and processes belong into lib"
     tagged = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1 and 'target_arch = "sm_121a"' in "".join(tagged[0]["source"])
 
@@ -66,17 +71,46 @@ def test_a_notebook_about_a_bug_has_five_beats(path):
     assert [heading for heading in headings if heading in evidence.BEATS] == list(evidence.BEATS)
 
 
+def lines(*folders):
+    """How many lines of Python some folders of lib hold."""
+    return sum(len(path.read_text().splitlines()) for folder in folders for path in (ROOT / "lib" / folder).rglob("*.py"))
+
+
 def test_modules_are_short_and_do_not_print():
     for path in (ROOT / "lib").rglob("*.py"):
         text = path.read_text()
         assert len(text.splitlines()) <= 280, f"{path.name} is no longer one noun"
-        assert path.name == "__main__.py" or not re.search(r"^\s*print\(", text, re.MULTILINE), f"{path.name} prints"
+        speaks = path.name in ("__main__.py", "console.py")
+        assert speaks or not re.search(r"^\s*print\(", text, re.MULTILINE), f"{path.name} prints"
+
+
+def test_what_notebooks_share_can_be_read_in_an_hour():
+    assert lines("subjects", "instruments", "evidence") < 3000 and lines(".") < 9000
+
+
+def test_every_room_says_what_lives_there_and_the_map_names_it():
+    rooms = [path for path in (ROOT / "lib").iterdir() if (path / "__init__.py").is_file()]
+    assert {path.name for path in (ROOT / "lib").glob("*.py")} == {"__init__.py", "__main__.py", "cache.py", "errors.py"}
+    for room in rooms:
+        assert (room / "__init__.py").read_text().startswith('"""'), room.name
+        assert f"\n{room.name}/" in (ROOT / "lib/__init__.py").read_text(), room.name
+
+
+def test_imports_run_downward_only():
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_lines_can_be_read():
+    done = subprocess.run([Path(sys.executable).with_name("ruff"), "check", "--no-cache", "--output-format", "concise", "lib", "notebooks", "tests"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_patch_has_a_header_and_changes_something():
     for path in patches.FOLDER.glob("*.diff"):
         patch = patches.Patch(path.name)
-        assert patch.header["Licence"] == "Apache-2.0" and patch.changes
+        assert patch.header["Licence"] == "Apache-2.0" and patch.parsed.added + patch.parsed.removed
 
 
 def test_the_ledger_has_the_claims_of_the_account():
