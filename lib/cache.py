@@ -167,12 +167,12 @@ def remember(kind, inputs, ask):
     def build(folder):
         start = time.monotonic()
         value = ask(folder)
-        record = {
+        record = json.loads(json.dumps({  # as it will be read: JSON's keys are text
             "value": value,
             "files": {name: hashed(folder / name) for name in names(folder)},
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - start, 3),
-        }
+        }))
         (folder / ANSWER).write_text(json.dumps(record | {"digest": digest(record)}))
 
     key = {"inputs": content(inputs), "sources": sources(ask.__module__)}
@@ -189,7 +189,7 @@ def read(folder):
         record = json.loads((folder / ANSWER).read_text())
         stated = record.pop("digest")
         files = {name: hashed(folder / name) for name in record["files"]}
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record if digest(record) == stated and files == record["files"] else None
 
@@ -227,7 +227,7 @@ def sources(module):
         if name in found or name in GROUND or (path := file_of(name)) is None:
             continue
         found[name] = hashed(path)
-        todo += imported(path, path.stat().st_mtime_ns)
+        todo += imported(path, found[name])
     if not found:
         raise CollectionError(f"{module} is no module of this package, so its answers have no key",
                               "define the function that asks in a module of lib")
@@ -245,8 +245,8 @@ def file_of(name):
 
 
 @functools.cache
-def imported(path, _changed):
-    """The modules of this package that a file imports (list of str), by its text."""
+def imported(path, _hash):
+    """The modules of this package that a file (Path) of this hash imports (list of str)."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

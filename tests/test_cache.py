@@ -71,3 +71,111 @@ def test_a_cache_that_cannot_be_a_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("SM12X_CACHE", "/proc/nowhere")
     with pytest.raises((CollectionError, FileNotFoundError)):
         cache.entry("kind", "key", lambda folder: None)
+
+
+PACKAGE = {
+    "__init__.py": "", "asks.py": "from pkg import near\nimport pkg.plain\n", "near.py": "def late():\n    from pkg.room.far import x\n",
+    "plain.py": "import os, json\n", "room/__init__.py": "", "room/far.py": "x = 1\n", "room/beside.py": "from pkg import asks\n", "other.py": "y = 1\n"}
+
+
+@pytest.fixture
+def package(tmp_path, cache_folder, monkeypatch):
+    """A small package in place of lib, with inputs beside it; `ask` counts how often it is asked."""
+    for name, text in PACKAGE.items():
+        (tmp_path / "pkg" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pkg" / name).write_text(text)
+    (tmp_path / "units/deep").mkdir(parents=True)
+    for name in ("one.cu", "units/two.cuh", "units/deep/three.h", "unasked.cu"):
+        (tmp_path / name).write_text("int i;\n")
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path / "pkg")
+    names = {"__name__": "pkg.asks", "asked": []}
+    exec("def ask(folder):\n    asked.append(1)\n    (folder / 'sub').mkdir()\n    (folder / 'sub/built.o').write_bytes(b'built')\n"
+         "    (folder / 'log').write_text('said')\n    return {'n': [len(asked)], 5: None}", names)
+
+    def remember(**more):
+        inputs = {"source": tmp_path / "one.cu", "nested": [{"units": tmp_path / "units"}], "target": "sm_121a"} | more
+        return cache.remember("kind", inputs, names["ask"])
+
+    remember.asked = names["asked"]
+    return remember
+
+
+@pytest.mark.parametrize("path, again", [
+    ("pkg/asks.py", True), ("pkg/near.py", True), ("pkg/plain.py", True), ("pkg/room/far.py", True), ("pkg/__init__.py", True),
+    ("one.cu", True), ("units/two.cuh", True), ("units/deep/three.h", True), ("units/new.h", True),
+    ("pkg/other.py", False), ("pkg/room/beside.py", False), ("unasked.cu", False), ("pkg/new.py", False)])
+def test_an_answer_is_asked_for_again_when_what_it_depends_on_changes_and_only_then(package, tmp_path, path, again):
+    first = package()
+    assert package() == first and package.asked == [1]
+    with open(tmp_path / path, "a") as file:
+        file.write("\n# changed")
+    second = package()
+    assert len(package.asked) == (2 if again else 1) and (second.folder != first.folder) == again
+    assert package() == second and len(package.asked) == (2 if again else 1)
+
+
+def test_a_module_that_is_imported_from_now_on_counts_from_now_on(package, tmp_path):
+    package()
+    (tmp_path / "pkg/plain.py").write_text("from pkg.other import y\n")
+    package()
+    (tmp_path / "pkg/other.py").write_text("y = 2\n")
+    assert package().value["n"] == [3] and package().value["n"] == [3]
+
+
+def test_other_inputs_are_another_answer_and_equal_ones_in_other_places_are_not(package, tmp_path):
+    package()
+    assert package(target="sm_120a").value["n"] == [2] and package(more=None).value["n"] == [3]
+    (tmp_path / "copy.cu").write_bytes((tmp_path / "one.cu").read_bytes())
+    assert package(source=tmp_path / "copy.cu").value["n"] == [1]
+
+
+def test_an_answer_knows_when_it_was_made_how_long_it_took_and_its_files(package, monkeypatch):
+    ticks = iter([10.0, 12.5])
+    monkeypatch.setattr(cache.time, "monotonic", lambda: next(ticks))
+    first = package()
+    assert first.seconds == 2.5 and first.made.endswith("+00:00") and first.value == {"n": [1], "5": None}
+    assert (first.folder / "sub/built.o").read_bytes() == b"built"
+    again = package()
+    assert (again.made, again.seconds, again.value, package.asked) == (first.made, 2.5, first.value, [1])
+
+
+DAMAGE = {
+    "value changed": lambda folder: (folder / "answer.json").write_text((folder / "answer.json").read_text().replace('"n": [1]', '"n": [7]')),
+    "seconds changed": lambda folder: (folder / "answer.json").write_text((folder / "answer.json").read_text().replace('"seconds": ', '"seconds": 1')),
+    "truncated": lambda folder: os.truncate(folder / "answer.json", 20), "emptied": lambda folder: os.truncate(folder / "answer.json", 0),
+    "gone": lambda folder: (folder / "answer.json").unlink(), "a list": lambda folder: (folder / "answer.json").write_text("[]"),
+    "a number": lambda folder: (folder / "answer.json").write_text("3"), "no text": lambda folder: (folder / "answer.json").write_bytes(b"\xff"),
+    "files of another kind": lambda folder: (folder / "answer.json").write_text('{"files": 3, "digest": ""}'),
+    "file changed": lambda folder: (folder / "log").write_text("sAid"), "file emptied": lambda folder: os.truncate(folder / "log", 0),
+    "file gone": lambda folder: (folder / "sub/built.o").unlink(), "file a folder": lambda folder: ((folder / "log").unlink(), (folder / "log").mkdir())}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_answer_is_made_again(package, damage):
+    folder = package().folder
+    DAMAGE[damage](folder)
+    mended = package()
+    assert mended.value == {"n": [2], "5": None} and mended.folder == folder and (folder / "log").read_text() == "said"
+    assert package() == mended and len(package.asked) == 2
+
+
+def test_what_fails_is_not_remembered(package, monkeypatch):
+    names = {"__name__": "pkg.asks"}
+    exec("def ask(folder):\n    (folder / 'half').write_text('x')\n    raise RuntimeError('no compiler')", names)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no compiler"):
+            cache.remember("kind", {}, names["ask"])
+    assert package().value["n"] == [1]
+
+
+def test_a_question_from_outside_the_package_has_no_key(package):
+    with pytest.raises(CollectionError, match="no module of this package"):
+        cache.remember("kind", {}, lambda folder: 1)
+
+
+def test_every_module_of_lib_that_remembers_has_a_key_of_itself_and_of_no_report():
+    asking = [path for path in cache.PACKAGE.rglob("*.py") if "cache.remember(" in path.read_text() and path.name != "cache.py"]
+    for path in asking:
+        name = ".".join(["lib", *path.relative_to(cache.PACKAGE).with_suffix("").parts])
+        found = cache.sources(name)
+        assert name in found and not any(each.startswith(("lib.report", "lib.doctor")) for each in found), name

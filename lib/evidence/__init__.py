@@ -6,6 +6,7 @@ from lib.evidence.findings import (
     VERDICTS,
     Finding,
     Investigation,
+    brief,
     open,
     plain,
     upgraded,
@@ -24,5 +25,5 @@ from lib.evidence.parts import (
 )
 
 __all__ = ["BEATS", "MIME", "SCHEMA", "TIERS", "VERDICTS", "Finding", "Investigation", "Part",
-           "compiled", "executed", "inspected", "modelled", "open", "plain", "ran", "read",
+           "brief", "compiled", "executed", "inspected", "modelled", "open", "plain", "ran", "read",
            "upgraded", "validate"]

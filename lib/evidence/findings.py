@@ -22,8 +22,8 @@ FINDING = SCHEMA["$defs"]["finding"] | {"$defs": SCHEMA["$defs"]}
 BEATS = tuple(FINDING["properties"]["beat"]["enum"])
 VERDICTS = tuple(filter(None, FINDING["properties"]["verdict"]["enum"]))
 MOST_NUMBERS = 3  # in a sentence
-# A number by itself in a sentence: no part of a name (SM121, 128x64), a version or an id (#1).
-LOOSE = re.compile(r"(?<![\w.,#/-])\d[\d.,]*(?![\w.-])")
+# A number by itself in a sentence: not of a name (SM121, 128x64), a version (0.6.6), an id (#1).
+LOOSE = re.compile(r"(?<![\w.,#/-])(?!\d+\.\d+\.\d)\d[\d.,]*(?![\w.-])")
 # White on these, and the marks on white or black, can be read in a light and in a dark JupyterLab.
 COLOURS = {"confirmed": "#1a7f37", "refuted": "#b3261e", "refined": "#8a5a00",
            "untested": "#5f6368"}
@@ -101,7 +101,7 @@ class Finding:
             parts += (f"<li><strong style='color:{shade}' title='{words}'>{mark}</strong> "
                       f"{escape(part['says'])} <small>({escape(part['tier'])})</small></li>")
         links = ", ".join(
-            f"<a href='{escape(each)}'>{escape(each.removeprefix('https://'))}</a>"
+            f"<a href='{escape(each)}'>{escape(brief(each))}</a>"
             if each.startswith("https://") else f"<code>{escape(each)}</code>"
             for each in self.sources)
         about = f" · claim {escape(self.claim)}" if self.claim else ""
@@ -114,6 +114,11 @@ class Finding:
             f"<div style='font-size:1.05em;margin:0.3em 0'>{escape(self.summary)}</div>"
             f"<ul style='list-style:none;padding-left:0.5em;margin:0.3em 0'>{parts}</ul>"
             f"<div><small>where to look: {links or 'this notebook'}</small></div></div>")
+
+
+def brief(link):
+    """A link as a reader wants to see it: no scheme, a commit by eight of its digits (str)."""
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", link.removeprefix("https://"))
 
 
 def plain(value):

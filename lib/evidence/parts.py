@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lib.errors import CollectionError
 from lib.instruments import devices
 
@@ -24,7 +26,7 @@ class Part:
     sources: tuple
 
     def __post_init__(self):
-        holds = self.holds.item() if hasattr(self.holds, "item") else self.holds
+        holds = bool(self.holds) if isinstance(self.holds, np.bool_) else self.holds
         if not isinstance(holds, bool | None):
             raise CollectionError(f"a part holds or does not, and {holds!r} says neither",
                                   "give True, False, or None where it could not be decided")

@@ -1,8 +1,9 @@
-"""Evidence: words that are known, tiers that were earned, and a file that is whole or not there."""
+"""Findings: verdicts and tiers that parts come to, sentences that follow values, and a file that is whole or not there."""
 
 import json
 import math
 
+import jsonschema
 import nbformat
 import numpy as np
 import pandas as pd
@@ -12,61 +13,190 @@ from hypothesis import strategies as some
 
 from lib import evidence
 from lib.errors import CollectionError
-from lib.evidence import claims
+from lib.evidence import claims, parts
+from lib.evidence.findings import sentence
 from lib.instruments import devices
 from lib.report import record, scoreboard
 
-GOOD = {"beat": "verify", "verdict": "confirmed", "tier": "executed", "summary": "1 of 1"}
+GOOD = {"beat": "verify", "claim": "4a", "parts": {"it raises": evidence.executed(True, "x==1")}, "says": "{n} of {n} raise.", "values": {"n": 1}}
+LINK = "https://example.org/page"
+
+
+def stated(id="a.b", **changes):
+    bug = evidence.open(4, "04-autotuner")
+    bug.finding(id, **GOOD | changes)
+    return bug.findings[id]
 
 
 def test_a_finding_is_kept_and_shows_itself():
-    bug = evidence.open(4, "04-autotuner")
-    bug.finding("a.b", claim="4a", values={"table": pd.DataFrame({"n": np.array([1, 2])}), "nan": math.nan}, sources=["x==1"], **GOOD)
-    found = bug.findings["a.b"]
+    found = stated(values={"n": np.int64(1), "table": pd.DataFrame({"n": np.array([1, 2])}), "nan": math.nan})
     bundle = found._repr_mimebundle_()
-    assert bundle[evidence.MIME]["values"] == {"table": [{"n": 1}, {"n": 2}], "nan": None}
+    assert bundle[evidence.MIME]["values"] == {"n": 1, "table": [{"n": 1}, {"n": 2}], "nan": None}
     json.dumps(bundle[evidence.MIME], allow_nan=False)
+    assert (found.verdict, found.tier, found.summary, found.sources) == ("confirmed", "executed", "1 of 1 raise.", ["x==1"])
+    assert bundle["text/plain"] == "confirmed (executed), claim 4a: 1 of 1 raise.\n  ✓ it raises (executed)"
+
+
+def test_the_card_shows_verdict_tier_parts_sentence_and_where_to_look():
+    html = stated(parts={"it raises": evidence.executed(True, "x==1"), "it was seen": evidence.read(False, LINK),
+                         "it was timed": evidence.modelled(None)}, sources=["https://example.org/" + "a1" * 20])._repr_mimebundle_()["text/html"]
+    order = [">refined<", " reported ·", "claim 4a", "1 of 1 raise.", ">✓<", "it raises", "(executed)", ">✗<", "it was seen", "(reported)",
+             ">?<", "it was timed", "(modelled)", "<code>x==1</code>", f"<a href='{LINK}'>example.org/page</a>", "a1a1'>example.org/a1a1a1a1</a>"]
+    places = [html.index(each) for each in order]
+    assert places == sorted(places)
 
 
 def test_html_of_a_finding_is_escaped():
-    bug = evidence.open(4, "04-autotuner")
-    bug.finding("a.b", **GOOD | {"summary": "<script>alert(1)</script>"})
-    assert "<script>" not in bug.findings["a.b"]._repr_mimebundle_()["text/html"]
+    hostile = "<script>alert(1)</script>"
+    found = stated(parts={hostile: evidence.executed(True, hostile, f"https://'onclick='{hostile}")}, says="{word}", values={"word": hostile})
+    html = found._repr_mimebundle_()["text/html"]
+    assert "<script>" not in html and "'onclick='" not in html
 
 
-@pytest.mark.parametrize("wrong", [{"verdict": "true"}, {"beat": "end"}, {"tier": "felt"}, {"claim": "9z"}, {"summary": ""}, {"id": "No Id"}])
-def test_unknown_words_are_refused(wrong):
+@pytest.mark.parametrize("wrong", [{"beat": "end"}, {"claim": "9z"}, {"says": "", "values": {}}, {"id": "No Id"}, {"parts": {}}, {"claim": None}, {"claim": ""}])
+def test_unknown_words_and_missing_parts_are_refused(wrong):
     with pytest.raises(CollectionError):
-        evidence.open(4, "n").finding(**{"id": "a.b"} | GOOD | wrong)
+        stated(**wrong)
 
 
-@pytest.mark.parametrize("tier, capability, allowed", [
-    ("gpu", None, False), ("gpu", (9, 0), True), ("sm12x", None, False), ("sm12x", (9, 0), False), ("sm12x", (12, 1), True)])
-def test_a_tier_must_be_earned(monkeypatch, tier, capability, allowed):
+PART = some.builds(evidence.Part, some.sampled_from([True, False, None]), some.sampled_from(evidence.TIERS), some.just((LINK,)))
+
+
+@given(some.lists(PART, max_size=6))
+def test_the_verdict_is_that_of_a_conjunction(found):
+    holds = [part.holds for part in found]
+    verdict = parts.verdict_of(found)
+    assert verdict == parts.verdict_of(found[::-1])
+    assert (verdict == "untested") == all(each is None for each in holds)
+    assert (verdict == "confirmed") == (bool(holds) and all(each is True for each in holds))
+    assert (verdict == "refuted") == (False in holds and True not in holds)
+    assert verdict in evidence.VERDICTS
+    if verdict == "confirmed":
+        turned = [*found, evidence.Part(False, "compiled", ())]
+        assert parts.verdict_of(turned) == "refined", "one part that fails is seen among any number that hold"
+
+
+@given(some.lists(PART, max_size=6))
+def test_the_tier_is_that_of_the_weakest_part_that_was_decided(found):
+    decided = [part.tier for part in found if part.holds is not None]
+    tier = parts.tier_of(found)
+    assert (tier is None) == (not decided) == (parts.verdict_of(found) == "untested")
+    assert all(evidence.TIERS.index(each) <= evidence.TIERS.index(tier) for each in decided)
+    assert not decided or tier in decided
+    assert parts.tier_of([*found, evidence.read(True, LINK)]) == "reported", "what was only read is never more"
+
+
+@pytest.mark.parametrize("holds", [1, 0, "yes", 0.5, np.array([True]), pd.Series([True, False])])
+def test_a_part_that_is_neither_true_nor_false_is_refused(holds):
+    with pytest.raises(CollectionError, match="says neither"):
+        evidence.compiled(holds)
+    assert evidence.compiled(np.bool_(True)).holds is True
+
+
+@pytest.mark.parametrize("links", [(), ("somebody",), ("http://example.org",)])
+def test_what_was_read_needs_a_link(links):
+    with pytest.raises(CollectionError, match="needs a link"):
+        evidence.read(True, *links)
+    with pytest.raises(CollectionError, match="needs a link"):
+        evidence.open(4, "n").measured("a.b", beat="claim", by=evidence.read, says="It was read.", sources=links)
+
+
+@pytest.mark.parametrize("capability, tier", [(None, None), ((9, 0), "gpu"), ((10, 0), "gpu"), ((12, 0), "sm12x"), ((12, 1), "sm12x")])
+def test_only_a_gpu_that_is_here_runs(monkeypatch, capability, tier):
     class Gpu:
         pass
 
     Gpu.capability = capability
     monkeypatch.setattr(devices, "gpus", lambda: [Gpu] if capability else [])
-    state = lambda: evidence.open(1, "n").finding("a.b", **GOOD | {"tier": tier})  # noqa: E731
-    if allowed:
-        state()
+    monkeypatch.setattr(devices, "state", lambda: {"device": "one"})
+    if not capability:
+        with pytest.raises(CollectionError, match="none is here"):
+            evidence.ran(True)
+        return
+    found = stated(parts={"it ran": evidence.ran(True)})
+    assert found.tier == tier and found.values["as found"] == {"device": "one"}
+    assert "as found" not in stated().values
+
+
+def test_an_observation_is_measured_and_has_no_verdict():
+    bug = evidence.open(1, "01")
+    bug.measured("a.b", beat="claim", by=evidence.inspected, says="{n} names were read.", values={"n": 3}, sources=["x==1"])
+    bug.measured("a.c", beat="claim", by=evidence.compiled, says="It was read.", parts={"as published": evidence.read(True, LINK)})
+    assert [(each.claim, each.verdict, each.tier) for each in bug.findings.values()] == [(None, None, "inspected"), (None, None, "reported")]
+    assert bug.findings["a.b"]._repr_mimebundle_()["text/plain"] == "measured (inspected): 3 names were read."
+    assert ">measured<" in bug.findings["a.b"].card() and bug.findings["a.c"].sources == [LINK]
+
+
+def test_a_claim_of_which_nothing_could_be_decided_is_untested():
+    found = stated(parts={"it was run on a Spark": evidence.Part(None, "sm12x", ())})
+    assert (found.verdict, found.tier, found.head) == ("untested", None, "untested (nothing decided)")
+    assert "nothing decided" in found.card()
+
+
+@pytest.mark.parametrize("says", ["5 of {n} fit.", "{n} fit in 99 KiB.", "{n} of 1,369 load.", "{n} take 2.5 ms.", "3 things.", "About 10% of {n}."])
+def test_a_sentence_has_no_number_of_its_own(says):
+    with pytest.raises(CollectionError, match="of its own"):
+        sentence(says, {"n": 1}, "a.b")
+
+
+@pytest.mark.parametrize("says, expected", [
+    ("{over} of {n} need {budget:,} B.", "0 of 6 need 101,376 B."), ("SM121 and sm_120a, FP4, 128x128x256B, #12310, 0.6.6: {n}.", "SM121 and sm_120a, FP4, 128x128x256B, #12310, 0.6.6: 6."),
+    ("{share:.1%} of {rows[1][name]} is {word}.", "25.0% of b is 128x64."), ("Nothing {fits}.", "Nothing True.")])
+def test_a_sentence_is_filled_from_the_values(says, expected):
+    values = {"over": 0, "n": 6, "budget": 101376, "share": 0.25, "rows": [{"name": "a"}, {"name": "b"}], "word": "128x64", "fits": True}
+    assert sentence(says, values, "a.b") == expected
+
+
+@given(some.lists(some.integers() | some.floats(allow_nan=False), min_size=1, max_size=6))
+def test_a_sentence_has_at_most_three_numbers(numbers):
+    values = {f"n{chr(97 + i)}": number for i, number in enumerate(numbers)}
+    says = " and ".join(f"{{{name}}}" for name in values) + " and {word}."
+    if len(numbers) <= 3:
+        assert sentence(says, values | {"word": "more"}, "a.b") == " and ".join(map(str, numbers)) + " and more."
     else:
-        with pytest.raises(CollectionError, match="was claimed"):
-            state()
+        with pytest.raises(CollectionError, match=f"has {len(numbers)} numbers"):
+            sentence(says, values | {"word": "more"}, "a.b")
 
 
-def test_a_report_needs_a_link():
-    with pytest.raises(CollectionError, match="without a link"):
-        evidence.open(1, "n").finding("a.b", **GOOD | {"tier": "reported"}, sources=["somebody"])
+@pytest.mark.parametrize("says", ["{m} of {n}.", "{n.m}", "{rows[5]}", "{rows[m]}", "{}"])
+def test_a_field_that_the_values_lack_is_named(says):
+    with pytest.raises(CollectionError, match="which its values lack") as error:
+        sentence(says, {"n": 1, "rows": []}, "a.b")
+    assert error.value.next_step == "its values are: n, rows"
 
 
 def finding(id="a.b", claim=None, tier="executed", verdict="confirmed"):
-    return {"id": id, "bug": 1, "beat": "verify", "claim": claim, "verdict": verdict, "tier": tier, "summary": "s", "values": {},
-            "unit": "", "sources": [], "notebook": "01", "recorded": False}
+    """A finding as evidence.json holds it."""
+    return {"id": id, "bug": 1, "beat": "verify", "claim": claim, "verdict": verdict if claim else None, "tier": tier, "parts": [], "summary": "s",
+            "values": {}, "unit": "", "sources": [], "notebook": "01", "recorded": False}
 
 
 RUN = {"machine": {"name": "m"}, "versions": {}, "subjects": [], "started": "a", "finished": "b", "commit": "c"}
+
+
+def of_schema_1(*found):
+    """What evidence.json of schema 1 held of some findings: no parts, and always a verdict."""
+    kept = [{name: value for name, value in each.items() if name != "parts"} | {"verdict": each["verdict"] or "confirmed"} for each in found]
+    return {"schema": 1, "run": RUN, "findings": kept}
+
+
+def test_a_record_of_schema_1_is_read_as_one_of_2(tmp_path):
+    kept = of_schema_1(finding(), finding("a.c", "1b", verdict="refuted"))
+    (tmp_path / "evidence.json").write_text(json.dumps(kept))
+    read = record.read(tmp_path / "evidence.json")
+    assert read == evidence.upgraded(kept) and read["schema"] == 2
+    assert [(each["verdict"], each["parts"]) for each in read["findings"]] == [(None, []), ("refuted", [])]
+    assert read["run"] == RUN | {"upgraded from": 1} and "upgraded from" not in kept["run"]
+    assert evidence.upgraded(read) is read
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(kept | {"schema": 2}, evidence.SCHEMA)
+
+
+@pytest.mark.parametrize("damage", [{"findings": None}, {"findings": [3]}, {"run": "x"}, {"run": None}])
+def test_a_damaged_record_of_schema_1_is_refused_by_name(tmp_path, damage):
+    (tmp_path / "old.json").write_text(json.dumps(of_schema_1(finding()) | damage))
+    with pytest.raises(CollectionError, match="old.json is not as the schema says"):
+        record.read(tmp_path / "old.json")
 
 
 def test_a_record_is_written_and_read(tmp_path):
@@ -81,7 +211,7 @@ def test_one_id_in_two_notebooks_is_refused(tmp_path):
     assert not (tmp_path / "evidence.json").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2, "run": {}, "findings": []}', json.dumps({"schema": 1, "run": RUN, "findings": [{}]})])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 3}', '{"schema": 2, "run": {}, "findings": []}', json.dumps({"schema": 2, "run": RUN, "findings": [{}]})])
 def test_a_file_that_is_not_ours_is_refused_by_name(tmp_path, text):
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(CollectionError, match="other.json"):
@@ -91,25 +221,48 @@ def test_a_file_that_is_not_ours_is_refused_by_name(tmp_path, text):
 
 
 def test_the_last_statement_of_an_id_counts(tmp_path):
-    outputs = [nbformat.v4.new_output("display_data", {evidence.MIME: finding(verdict=verdict)}) for verdict in ("refuted", "refined")]
+    outputs = [nbformat.v4.new_output("display_data", {evidence.MIME: finding(claim="1a", verdict=verdict)}) for verdict in ("refuted", "refined")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     nbformat.write(notebook, tmp_path / "n.ipynb")
     assert [each["verdict"] for each in record.findings(tmp_path / "n.ipynb")] == ["refined"]
 
 
-@given(some.lists(some.tuples(some.sampled_from(["1a", "1b", None]), some.sampled_from(evidence.TIERS)), max_size=8))
+@given(some.lists(some.tuples(some.sampled_from(["1a", "1b", None]), some.sampled_from([*evidence.TIERS, None])), max_size=8))
 def test_the_strongest_tier_decides_and_of_equals_the_last(stated):
     found = [finding(f"f.{i}", claim, tier) for i, (claim, tier) in enumerate(stated)]
     decided = claims.decide(found)
     assert list(decided) == list(claims.ledger())
+    rank = [*evidence.TIERS, None].index
     for claim in ("1a", "1b"):
         about = [each for each in found if each["claim"] == claim]
-        best = min((evidence.TIERS.index(each["tier"]) for each in about), default=None)
-        expected = [each for each in about if evidence.TIERS.index(each["tier"]) == best][-1:]
+        best = min((rank(each["tier"]) for each in about), default=None)
+        expected = [each for each in about if rank(each["tier"]) == best][-1:]
         assert ([decided[claim]] if decided[claim] else []) == expected
 
 
+def test_an_observation_decides_no_claim_and_an_undecided_part_less_than_any_other():
+    open, told = finding("a.open", "1a", None, "untested"), finding("a.told", "1a", "reported")
+    assert claims.decide([told, open, finding("a.seen", None, "sm12x")])["1a"] is told
+    assert claims.decide([open])["1a"] is open
+
+
 def test_a_claim_that_any_machine_decided_on_sm12x_needs_no_spark_any_more():
-    here, there = finding("a.here", "1b") | {"tier": "compiled"}, finding("a.there", "1b") | {"tier": "sm12x"}
-    assert [row["claim"] for row in scoreboard.on_a_spark([here])] == ["1b"]
-    assert scoreboard.on_a_spark([here, there]) == []
+    here, there = finding("a.here", "1b", "compiled"), finding("a.there", "1b", "sm12x")
+    assert list(scoreboard.on_a_spark([here])["claim"]) == ["1b"]
+    assert scoreboard.on_a_spark([here, there]).empty
+
+
+@pytest.mark.parametrize("tiers, listed", [(["reported"], False), (["reported", "compiled"], True), (["sm12x"], False), (["gpu"], True), ([], False)])
+def test_what_only_others_reported_is_nothing_that_a_spark_decides(tiers, listed):
+    parts = [{"says": tier, "holds": True, "tier": tier, "sources": []} for tier in tiers]
+    weakest = max(tiers, key=evidence.TIERS.index, default=None)
+    assert bool(len(scoreboard.on_a_spark([finding("a.b", "1b", weakest) | {"parts": parts}]))) == listed
+
+
+def test_the_short_account_follows_the_verdicts_and_has_no_line_without_a_finding():
+    words = {"1b": {"refuted": "The tiles fit.", "confirmed": "They do not."}, "1a": {"confirmed": "Another machine."}, "5a": {"confirmed": "x"}}
+    text = lambda verdict: scoreboard.short([finding(claim="1b", verdict=verdict), finding("a.c", "1a", None, "untested")], words).data
+    rest = "\n- **Claim 1a: untested (nothing decided).** s"
+    assert text("refuted") == "- **The tiles fit.** s" + rest and text("confirmed") == "- **They do not.** s" + rest
+    assert text("refined") == "- **Claim 1b: refined (executed).** s" + rest
+    assert scoreboard.short([], words).data == ""
