@@ -13,7 +13,7 @@ import yaml
 from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import devices
-from lib.report import console, machines, record, runner, site
+from lib.report import comparison, console, machines, record, runner, site
 from lib.subjects import tensorrt_llm, wheels
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")
@@ -91,68 +91,55 @@ def publish(built):
             os.rename(built / part, outputs / part)
 
 
-def collect(arguments, built, others):
-    """Fetch, run all notebooks into `built`, the scoreboard last; write evidence.json.
+def job(arguments, path, built, **parameters):
+    """A notebook (Path) to run into ``built/notebooks`` (`runner.Job`)."""
+    return runner.Job(path, built / "notebooks" / path.name, parameters, arguments.cell_seconds)
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        Of the command.
-    built : Path
-        An empty folder.
-    others : list of Path
-        Evidence of other machines, for the scoreboard.
+
+def collect(arguments, built):
+    """Fetch, run all notebooks but the scoreboard into `built`, and write evidence.json.
 
     Returns
     -------
     jobs : list of runner.Job
-    run : dict
-        As `record.describe` gives it.
-    found : list of dict
-        The findings.
+    kept : dict
+        What evidence.json holds.
     """
     missing, started = bring(), datetime.now(UTC)
     (built / "notebooks").mkdir()
     paths = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
-    jobs = [runner.Job(path, built / "notebooks" / path.name, cell_seconds=arguments.cell_seconds)
-            for path in paths]
-    last = [job for job in jobs if job.name == site.SCOREBOARD]
-    first = [job for job in jobs if job not in last]
+    jobs = [job(arguments, path, built) for path in paths if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
-    console.follow(runner.longest_first(first, arguments.outputs / "notebooks"), arguments.jobs)
-    found = [finding for job in jobs if job.output.is_file()
-             for finding in record.findings(job.output)]
-    run = record.describe(started, datetime.now(UTC), missing=missing)
-    run["failed"] = {job.name: job.error for job in jobs if job.error}
-    record.write(built / "evidence.json", run, found)
-    for job in last:
-        job.parameters = {"evidence_json": str(built / "evidence.json"),
-                          "others": os.pathsep.join(map(str, others))}
-    console.follow(last, 1)
-    if late := {job.name: job.error for job in last if job.error}:
-        run["failed"] |= late
-        record.write(built / "evidence.json", run, found)
-    return jobs, run, found
+    console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
+    found = [finding for each in jobs if each.output.is_file()
+             for finding in record.findings(each.output)]
+    failed = {each.name: each.error for each in jobs if each.error}
+    run = record.describe(started, datetime.now(UTC), failed, missing)
+    return jobs, record.write(built / "evidence.json", run, found)
 
 
 def report(arguments):
-    """Run all notebooks, collect the evidence, build the site, and put it in place."""
+    """Run all notebooks, the scoreboard last, build the site, and put it in place."""
     outputs = arguments.outputs
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".building-") as folder:
         built = Path(folder)
         recorded = machines.recorded(arguments.recorded or outputs / "recorded")
-        paths = [path.absolute() for path in (*recorded, *arguments.evidence)]
-        jobs, _, found = collect(arguments, built, paths)
-        others, refused = machines.gather(paths)
+        others = [path.absolute() for path in (*recorded, *arguments.evidence)]
+        jobs, kept = collect(arguments, built)
+        last = [job(arguments, path, built, evidence_json=str(built / "evidence.json"),
+                    others=os.pathsep.join(map(str, others)))
+                for path in Path(arguments.notebooks).glob(f"{site.SCOREBOARD}.ipynb")]
+        console.follow(last, 1)
+        shown = comparison.runs(kept, others)
         (built / "report").mkdir()
-        site.build(built, built / "report", others, refused)
+        site.build(built, built / "report", shown)
         shutil.make_archive(str(built / "report"), "zip", built, "report")
         publish(built)
-    console.failures(jobs)
-    console.board(found)
-    console.beside(others, refused)
+    console.failures(jobs + last)
+    console.board(kept["findings"])
+    console.beside(shown)
     console.say(f"report: {outputs / 'report' / 'index.html'}")
-    return any(job.state == runner.FAILED for job in jobs)
+    return any(each.error for each in jobs + last)
 
 
 def recording(arguments):
@@ -161,15 +148,15 @@ def recording(arguments):
     if not devices.gpus():
         console.say("no GPU here: this records what a CPU decides")
     with tempfile.TemporaryDirectory(dir=arguments.outputs, prefix=".recording-") as folder:
-        jobs, run, found = collect(arguments, Path(folder), [])
+        jobs, kept = collect(arguments, Path(folder))
         console.failures(jobs)
-        console.board(found)
-        noted = {"note": arguments.note} if arguments.note else {}
+        console.board(kept["findings"])
+        run = kept["run"] | ({"note": arguments.note} if arguments.note else {})
         place = arguments.recorded or arguments.outputs / "recorded"
-        kept = record.keep(place, arguments.name, run | noted, found, Path(folder))
-    console.say(f"recorded: {kept}, {kept.stat().st_size:,} B of {record.LARGEST:,}, "
+        path = record.keep(place, arguments.name, run, kept["findings"], Path(folder))
+    console.say(f"recorded: {path}, {path.stat().st_size:,} B of {record.LARGEST:,}, "
                 f"on {run['machine']['name']}")
-    return any(job.state == runner.FAILED for job in jobs)
+    return any(each.error for each in jobs)
 
 
 def parse(pairs, known, name):
@@ -180,14 +167,16 @@ def parse(pairs, known, name):
     CollectionError
         If a word is no such pair, or the notebook has no parameter of that name.
     """
+    given = {}
     for pair in pairs:
-        key, equals, _ = pair.partition("=")
+        key, equals, value = pair.partition("=")
         if not equals:
             raise CollectionError(f"{pair!r} is no parameter", 'write P="name=value name=value"')
         if key not in known:
             raise CollectionError(f"{name} has no parameter {key!r}",
                                   f"use one of: {', '.join(known) or 'none, it has no parameters'}")
-    return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+        given[key] = yaml.safe_load(value)
+    return given
 
 
 def notebook(arguments):
@@ -200,9 +189,9 @@ def notebook(arguments):
     folder = arguments.outputs / "single"
     folder.mkdir(exist_ok=True)
     given = parse(arguments.parameters, runner.parameters(paths[0]), paths[0].stem)
-    job = runner.Job(paths[0], folder / paths[0].name, given, arguments.cell_seconds)
-    console.follow([job], 1)
-    console.failures([job])
-    console.details(record.findings(job.output))
-    console.say(f"executed notebook: {job.output}")
-    return job.state == runner.FAILED
+    single = runner.Job(paths[0], folder / paths[0].name, given, arguments.cell_seconds)
+    console.follow([single], 1)
+    console.failures([single])
+    console.details(record.findings(single.output))
+    console.say(f"executed notebook: {single.output}")
+    return bool(single.error)

@@ -83,11 +83,11 @@ def board(found):
     console.print(f"{len(found)} findings; {rest}")
 
 
-def beside(others, refused):
-    """Print which other machines are in the report, and which files are not, with the reason."""
-    for machine in others:
+def beside(shown):
+    """Print which other machines are in the report (`Runs`), and which files are not, and why."""
+    for machine in shown.others:
         say(f"beside this machine: {machine.label}, {len(machine.findings)} findings")
-    for path, reason in refused:
+    for path, reason in shown.refused:
         warn(f"NOT SHOWN {path}: {reason}")
 
 
@@ -95,4 +95,4 @@ def details(found):
     """Print each finding of a notebook with its sentence."""
     for finding in found:
         about = f"{finding['claim']} " if finding["claim"] else ""
-        say(f"{about}{finding['verdict'] or 'measured'} ({finding['tier']}) {finding['summary']}")
+        say(f"{about}{scoreboard.head(finding)} {finding['summary']}")

@@ -23,20 +23,28 @@ PACKAGES = ("torch", "papermill", "nbconvert", "pandas", "plotly", "cuda-core", 
 
 
 def commit():
-    """The commit of this checkout, with ``+`` if files differ from it; ``SM12X_COMMIT`` states it for a copy of the tree; else ``unknown``."""
+    """The commit of this checkout, with ``+`` if files differ from it; else ``unknown`` (str).
+
+    ``SM12X_COMMIT`` states it for a copy of the tree.
+    """
     def git(*arguments):
-        return subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", REPOSITORY, *arguments],
+                              capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     if stated := os.environ.get("SM12X_COMMIT"):
         return stated
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def compiler():
-    """The CUDA toolchain of a run (dict): whether it is the pinned one or that of ``SM12X_CUDA_HOME``, and its version, or why there is none."""
-    found = {"from": "SM12X_CUDA_HOME" if os.environ.get("SM12X_CUDA_HOME") else "pinned"}
+    """The CUDA toolchain of a run (dict): ``from``, ``version``, and ``why`` there is none."""
+    given = os.environ.get("SM12X_CUDA_HOME")
+    found = {"from": "SM12X_CUDA_HOME" if given else "pinned"}
     try:
         return found | {"version": toolchain.find().version}
     except CollectionError as error:
@@ -44,7 +52,7 @@ def compiler():
 
 
 def describe(started, finished, failed=None, missing=None):
-    """What a run is: machine, versions, pinned subjects with sha256, times and commit, as evidence.json holds it.
+    """What a run is: machine, versions, pinned subjects with SHA-256, times and commit (dict).
 
     Parameters
     ----------
@@ -55,21 +63,25 @@ def describe(started, finished, failed=None, missing=None):
     missing : dict of str to str, optional
         Subjects that could not be had, each with the reason.
     """
-    gpus = devices.gpus()
-    name = gpus[0].name if gpus else f"{platform.machine()} without a GPU"
+    gpus, processor = devices.gpus(), platform.machine()
     return {
-        "machine": {"name": name, "architecture": platform.machine(), "system": f"{platform.system()} {platform.release()}",
-                    "cores": os.cpu_count(), "driver": devices.cuda_version() or "none",
-                    "as found": devices.state(), "gpus": [gpu.as_dict() for gpu in gpus]},
-        "versions": {"python": platform.python_version()} | {package: importlib.metadata.version(package) for package in PACKAGES},
-        "subjects": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in wheels.pins()],
+        "machine": {
+            "name": gpus[0].name if gpus else f"{processor} without a GPU",
+            "architecture": processor, "system": f"{platform.system()} {platform.release()}",
+            "cores": os.cpu_count(), "driver": devices.cuda_version() or "none",
+            "as found": devices.state(), "gpus": [gpu.as_dict() for gpu in gpus]},
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "subjects": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256}
+                     for wheel in wheels.pins()],
         "toolchain": compiler(), "failed": failed or {}, "missing": missing or {},
-        "started": started.isoformat(timespec="seconds"), "finished": finished.isoformat(timespec="seconds"), "commit": commit(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"), "commit": commit(),
     }
 
 
 def findings(notebook):
-    """The findings that an executed notebook (Path) shows, in their order; of one id the last counts (list of dict)."""
+    """The findings that an executed notebook (Path) shows; of one id the last (list of dict)."""
     found = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         for output in cell.get("outputs", []):
@@ -79,7 +91,7 @@ def findings(notebook):
 
 
 def write(path, run, found, largest=None):
-    """Write evidence.json whole or not at all.
+    """Write evidence.json whole or not at all; what it holds comes back (dict).
 
     Parameters
     ----------
@@ -102,11 +114,14 @@ def write(path, run, found, largest=None):
     if largest and (size := len(text.encode()) + 1) > largest:
         sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found), reverse=True)
         most = ", ".join(f"{id} {each:,} B" for each, id in sizes[:5])
-        raise CollectionError(f"the evidence has {size:,} B, and a recorded run may have {largest:,} B; the largest findings: {most}",
-                              "keep fewer rows in the values of these findings, and record again")
+        raise CollectionError(
+            f"the evidence has {size:,} B, and a recorded run may have {largest:,} B; "
+            f"the largest findings: {most}",
+            "keep fewer rows in the values of these findings, and record again")
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(text + "\n")
     os.replace(unfinished, path)
+    return record
 
 
 def compact(value):
@@ -125,28 +140,34 @@ def check(record, name):
     evidence.validate(record, evidence.SCHEMA, name)
     ids = [each["id"] for each in record["findings"]]
     if twice := sorted({each for each in ids if ids.count(each) > 1}):
-        raise CollectionError(f"{name}: two notebooks state the finding {', '.join(twice)}", "give each finding an id of its own")
+        raise CollectionError(f"{name}: two notebooks state the finding {', '.join(twice)}",
+                              "give each finding an id of its own")
 
 
 def portable(value):
-    """A record that can be passed on: without lines of others' source (``code``), and without the paths of this machine: the cache, this
-    checkout, its environment and the home folder get words instead.
+    """A record that can be passed on: no lines of others' source (``code``), no machine's paths.
+
+    The cache, this checkout, its environment and the home folder get words instead.
     """
-    folders = {cache.root(): "<cache>", sys.prefix: "<environment>", REPOSITORY: "<checkout>", Path.home(): "~"}
-    words = {str(folder): word for folder, word in folders.items() if len(Path(folder).parts) > 1}
-    pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?![\w.-])")
+    folders = {cache.root(): "<cache>", sys.prefix: "<environment>", REPOSITORY: "<checkout>",
+               Path.home(): "~"}
+    words = {str(place): word for place, word in folders.items() if len(Path(place).parts) > 1}
+    longest = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    pattern = re.compile(rf"(?<![\w./-])(?:{longest})(?![\w.-])")
 
     def walk(value):
         if isinstance(value, dict):
             return {walk(key): walk(item) for key, item in value.items() if key != "code"}
         if isinstance(value, list):
             return [walk(item) for item in value]
-        return pattern.sub(lambda found: words[found[0]], value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return pattern.sub(lambda found: words[found[0]], value)
+        return value
     return walk(value)
 
 
 def keep(folder, name, run, found, scratch):
-    """Keep a finished run: ``<folder>/<name>/evidence.json``, results only, put in place of the last one with one rename.
+    """Keep a finished run as ``<folder>/<name>/evidence.json``: results only, put there at once.
 
     Parameters
     ----------
@@ -169,12 +190,15 @@ def keep(folder, name, run, found, scratch):
     Raises
     ------
     CollectionError
-        If the name cannot be used, there is no finding, or it is larger than `LARGEST` bytes; the last one then stays as it was.
+        If the name cannot be used, there is no finding, or it is larger than `LARGEST` bytes; the
+        last one then stays as it was.
     """
     named(name)
     if not found:
-        raise CollectionError("no notebook stated a finding, so nothing was recorded", "mend what failed, and record again")
-    write(scratch / "recorded.json", portable({"name": name} | run), portable([each | {"recorded": True} for each in found]), LARGEST)
+        raise CollectionError("no notebook stated a finding, so nothing was recorded",
+                              "mend what failed, and record again")
+    marked = [each | {"recorded": True} for each in found]
+    write(scratch / "recorded.json", portable({"name": name} | run), portable(marked), LARGEST)
     (folder / name).mkdir(parents=True, exist_ok=True)
     os.replace(scratch / "recorded.json", folder / name / "evidence.json")
     return folder / name / "evidence.json"
@@ -186,14 +210,16 @@ def named(name):
     Raises
     ------
     CollectionError
-        If it is empty, too long, begins with a dot or a dash, or holds anything but letters, digits, ``-``, ``_`` and ``.``.
+        If it is empty, too long, begins with a dot or a dash, or holds anything but letters,
+        digits, ``-``, ``_`` and ``.``.
     """
     if not NAME.fullmatch(name):
-        raise CollectionError(f"{name!r} cannot be the name of a recorded run", "use up to 64 letters, digits, -, _ and ., as in: make record NAME=h100")
+        raise CollectionError(f"{name!r} cannot be the name of a recorded run",
+                              "use letters, digits, -, _ and . (at most 64): NAME=h100")
 
 
 def read(path, largest=None):
-    """Read an evidence.json.
+    """Read an evidence.json; one of schema 1 is upgraded to 2 (dict).
 
     Parameters
     ----------
@@ -204,7 +230,8 @@ def read(path, largest=None):
     Raises
     ------
     CollectionError
-        If the file is missing, no file, too large, unreadable or no JSON, or if it is not as the schema says.
+        If the file is missing, no file, too large, unreadable or no JSON, or if it is not as the
+        schema says.
     """
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")
@@ -212,21 +239,26 @@ def read(path, largest=None):
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise CollectionError(f"{path} is no file", "name an evidence.json, or the folder that holds it")
+            raise CollectionError(f"{path} is no file",
+                                  "name an evidence.json, or the folder that holds it")
         if (size := path.stat().st_size) > (largest or size):
-            raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read", "keep fewer rows in the values of its findings")
+            raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read",
+                                  "keep fewer rows in the values of its findings")
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-        compact(record).encode()  # what could not be written again: text that is no Unicode, numbers that are none
+        compact(record).encode()  # refuses text that is no Unicode, and numbers that are none
     except FileNotFoundError as error:
         raise CollectionError(f"there is no {path}", "make report writes it") from error
     except OSError as error:
-        raise CollectionError(f"{path} cannot be read: {error.strerror}", "make it readable, or name another file") from error
+        raise CollectionError(f"{path} cannot be read: {error.strerror}",
+                              "make it readable, or name another file") from error
     except (ValueError, RecursionError) as error:
-        raise CollectionError(f"{path} is damaged: {error}", "make it anew with make report") from error
+        raise CollectionError(f"{path} is damaged: {error}",
+                              "make it anew with make report") from error
     stated = record.get("schema") if isinstance(record, dict) else None
     if stated not in (1, 2):
-        raise CollectionError(f"{path} is of schema {str(stated)[:20]}, and this collection reads 1 and 2",
-                              "make it anew with this collection")
+        raise CollectionError(
+            f"{path} is of schema {str(stated)[:20]}, and this collection reads 1 and 2",
+            "make it anew with this collection")
     record = evidence.upgraded(record)
     check(record, str(path))
     return record

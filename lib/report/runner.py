@@ -1,4 +1,7 @@
-"""Notebooks, headless: several at once through papermill's Python API, each in a process of its own that takes its kernel with it."""
+"""Notebooks, headless: several at once through papermill, each in a process of its own.
+
+The process of a notebook takes its kernel with it when it ends.
+"""
 
 import multiprocessing
 import multiprocessing.connection
@@ -15,9 +18,9 @@ import psutil
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CELL_SECONDS = 900
-STARTS = 3  # a kernel takes free ports and may lose one to another that starts at the same moment: then it is started again
+STARTS = 3  # a kernel takes free ports, and may lose one to another: then it is started again
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
-LOG = tempfile.TemporaryFile("w+")  # what a kernel says on its way out; each process of a notebook has its own
+LOG = tempfile.TemporaryFile("w+")  # what a kernel says on its way out, in each worker
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
@@ -33,8 +36,6 @@ class Job:
         For the cell tagged ``parameters``.
     cell_seconds : int
         The longest that one cell may take, in seconds.
-    variables : dict
-        For the environment of its kernel.
     state : str
         ``waiting``, ``running``, ``done`` or ``failed``.
     cell, cells : int
@@ -49,7 +50,6 @@ class Job:
     output: Path
     parameters: dict = field(default_factory=dict)
     cell_seconds: int = CELL_SECONDS
-    variables: dict = field(default_factory=dict)
     state: str = WAITING
     cell: int = 0
     cells: int = 0
@@ -77,7 +77,8 @@ def parameters(notebook):
 def execute(job, report):
     """Execute one notebook in this process; `report` gets each cell's number before it runs.
 
-    The executed notebook is written whatever happens; a killed kernel or a time-out is put into it as the error of its cell.
+    The executed notebook is written whatever happens; a killed kernel or a time-out is put into it
+    as the error of its cell.
 
     Returns
     -------
@@ -107,8 +108,10 @@ def execute(job, report):
 
     def attempt(left=STARTS):
         try:
-            papermill.execute_notebook(job.notebook, job.output, job.parameters, engine_name="collection", kernel_name="python3",
-                                       cwd=job.notebook.parent, progress_bar=False, execution_timeout=job.cell_seconds)
+            papermill.execute_notebook(
+                job.notebook, job.output, job.parameters, engine_name="collection",
+                kernel_name="python3", cwd=job.notebook.parent, progress_bar=False,
+                execution_timeout=job.cell_seconds)
         except RuntimeError as error:
             if left == 1 or NEVER_BEGAN not in str(error):
                 raise
@@ -129,22 +132,22 @@ def execute(job, report):
 
 
 def mark(job, index, name, reason):
-    """Put an error that left no traceback (a dead kernel, a time-out) into the executed notebook, as the output of its cell."""
+    """Put an error without a traceback (a dead kernel, a time-out) into the executed notebook."""
     try:
         notebook = nbformat.read(job.output, as_version=4)
     except (OSError, ValueError):
         notebook = nbformat.read(job.notebook, as_version=4)
     index = min(index, len(notebook.cells) - 1)
     if index >= 0 and notebook.cells[index].cell_type == "code":
-        notebook.cells[index].outputs.append(nbformat.v4.new_output("error", ename=name, evalue=reason, traceback=reason.splitlines()))
+        notebook.cells[index].outputs.append(nbformat.v4.new_output(
+            "error", ename=name, evalue=reason, traceback=reason.splitlines()))
     nbformat.write(notebook, job.output)
 
 
 def work(job, pipe):
-    """The process of one notebook: executes it and tells `pipe` of each cell, then of the end. Ends with the process that started it."""
+    """The process of one notebook: executes it, and tells `pipe` of each cell, then of the end."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.default_int_handler)
-    os.environ.update(job.variables)
     os.dup2(LOG.fileno(), sys.stderr.fileno())
     try:
         pipe.send(("end", execute(job, lambda cell, cells: pipe.send(("cell", (cell, cells))))))
@@ -155,7 +158,8 @@ def work(job, pipe):
 def stop(process):
     """End a worker and everything that it started: politely, then not."""
     try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        worker = psutil.Process(process.pid)
+        family = [worker, *worker.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
     process.terminate()
@@ -169,11 +173,12 @@ def stop(process):
 
 
 def longest_first(jobs, last_run):
-    """Order jobs by what they took last time, longest first, so that the long one does not begin last; unknown ones go first."""
+    """Order jobs by what they took last time, longest first; those of unknown length lead."""
     def seconds(job):
         executed = last_run / job.notebook.name
         try:
-            return nbformat.read(executed, as_version=4).metadata["papermill"]["duration"] or float("inf")
+            read = nbformat.read(executed, as_version=4)
+            return read.metadata["papermill"]["duration"] or float("inf")
         except (OSError, KeyError, ValueError):
             return float("inf")
     return sorted(jobs, key=seconds, reverse=True)
@@ -194,10 +199,11 @@ def run(jobs, at_once, tick=0.2):
     Yields
     ------
     list of Job
-        `jobs`, after each change and at least every `tick`. Closing the generator, or an interrupt, ends all workers and kernels.
+        `jobs`, after each change and at least every `tick`. Closing the generator, or an interrupt,
+        ends all workers and kernels.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["papermill", "papermill.engines", "lib.report.runner"])
+    context.set_forkserver_preload(["papermill", "papermill.engines", __name__])
     waiting, workers = list(jobs), {}
     try:
         while waiting or workers:
@@ -214,11 +220,12 @@ def run(jobs, at_once, tick=0.2):
                 try:
                     kind, news = pipe.recv()
                 except EOFError:
-                    kind, news = "end", f"cell {job.cell}: the process that ran the notebook was killed"
+                    kind, news = "end", f"cell {job.cell}: the process that ran it was killed"
                 if kind == "cell":
                     job.cell, job.cells = news
                     continue
-                job.error, job.finished, job.state = news, time.monotonic(), FAILED if news else DONE
+                job.error, job.finished = news, time.monotonic()
+                job.state = FAILED if news else DONE
                 del workers[pipe]
                 process.join(10)
                 stop(process)
@@ -229,10 +236,13 @@ def run(jobs, at_once, tick=0.2):
 
 
 def environment(home):
-    """The variables that keep Jupyter's and IPython's files in `home` (Path), and choose the kernel of this environment."""
+    """Variables that keep Jupyter's files in `home` (Path), and choose the kernel that is here."""
     (home / "ipython").mkdir(parents=True, exist_ok=True)
-    return {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"),
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
-            "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    inside = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data",
+              "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
+              "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
+    first = {"PYTHONPATH": FOLDER.parent, "PATH": Path(sys.executable).parent}
+    return ({"JUPYTER_PREFER_ENV_PATH": "1"}
+            | {name: str(home / folder) for name, folder in inside.items()}
+            | {name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+               for name, folder in first.items()})

@@ -1,9 +1,9 @@
-"""The scoreboard: what the findings of a run come to, as tables with links and paragraphs to forward."""
+"""The scoreboard: what the findings of a run come to, in tables with links and lines to forward."""
 
-import os
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from IPython.display import HTML, Markdown
 
 from lib import evidence
@@ -11,53 +11,57 @@ from lib.errors import CollectionError
 from lib.evidence import claims
 from lib.report import record
 
-BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "attention kernels", 0: "the whole"}
-TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, trim_blocks=True)
+BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "attention kernels",
+        0: "the whole"}
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
+    trim_blocks=True)
+TEMPLATES.filters["brief"] = evidence.brief
 
 
 def load(path=""):
-    """The evidence of a run.
-
-    Parameters
-    ----------
-    path : str
-        An evidence.json; empty for that of the run under way, or else the last one, ``outputs/evidence.json``.
+    """The evidence of a run (dict), from its evidence.json; empty for ``outputs/evidence.json``.
 
     Raises
     ------
     CollectionError
         If it is missing, damaged or of another form.
     """
-    return record.read(path or os.environ.get("SM12X_EVIDENCE") or record.REPOSITORY / "outputs" / "evidence.json")
+    return record.read(path or record.REPOSITORY / "outputs" / "evidence.json")
+
+
+def head(finding):
+    """The verdict and the tier of a finding (dict) in words (str)."""
+    return f"{finding['verdict'] or 'measured'} ({finding['tier'] or 'nothing decided'})"
 
 
 def decided(findings):
-    """Each claim with the finding that decides it (list of (`claims.Claim`, dict or None)), in the order of the account."""
-    return [(claims.ledger()[claim], finding) for claim, finding in claims.decide(findings).items()]
+    """Each claim, in the account's order, with what decides it (list of (Claim, dict or None))."""
+    ledger = claims.ledger()
+    return [(ledger[claim], finding) for claim, finding in claims.decide(findings).items()]
 
 
 def tally(findings):
     """How many claims have each verdict (dict of str to int)."""
     verdicts = [finding["verdict"] for _, finding in decided(findings) if finding]
-    return {verdict: verdicts.count(verdict) for verdict in evidence.VERDICTS if verdict in verdicts}
+    return {each: verdicts.count(each) for each in evidence.VERDICTS if each in verdicts}
 
 
 def html(part, findings):
     """A part of the scoreboard as HTML (`IPython.display.HTML`).
 
-    Parameters
-    ----------
-    part : str
-        ``tally``, ``board`` (bugs down, beats across) or ``claims`` (one row each).
+    The parts are ``tally``, ``board`` (bugs down, beats across) and ``claims`` (one row each).
     """
-    rows = {f"{bug} · {BUGS[bug]}" if bug else BUGS[bug]: {beat: [] for beat in evidence.BEATS}
-            for bug in BUGS if any(finding["bug"] == bug for finding in findings)}
-    for finding in findings:
-        rows[f"{finding['bug']} · {BUGS[finding['bug']]}" if finding["bug"] else BUGS[0]][finding["beat"]].append(finding)
-    beats = [beat for beat in evidence.BEATS if any(cells[beat] for cells in rows.values())]
     module = TEMPLATES.get_template("scoreboard.html.j2").module
-    return HTML({"tally": lambda: module.tally(tally(findings), len(claims.ledger())), "board": lambda: module.board(rows, beats),
-                 "claims": lambda: module.claims(decided(findings))}[part]())
+    if part == "tally":
+        return HTML(module.tally(tally(findings), len(claims.ledger())))
+    if part == "claims":
+        return HTML(module.claims(decided(findings)))
+    beats = [beat for beat in evidence.BEATS if any(each["beat"] == beat for each in findings)]
+    rows = {f"{bug} · {name}" if bug else name:
+            {beat: [each for each in findings if (each["bug"], each["beat"]) == (bug, beat)]
+             for beat in beats} for bug, name in BUGS.items()}
+    return HTML(module.board({name: row for name, row in rows.items() if any(row.values())}, beats))
 
 
 def complete(findings):
@@ -69,17 +73,37 @@ def complete(findings):
         With the claims that have none.
     """
     if missing := [claim.id for claim, finding in decided(findings) if finding is None]:
-        raise CollectionError(f"no finding speaks to the claims {', '.join(missing)}", "see which notebook failed, or state the finding there")
+        raise CollectionError(f"no finding speaks to the claims {', '.join(missing)}",
+                              "see which notebook failed, or state the finding there")
 
 
 def on_a_spark(findings):
-    """The claims that a run on SM120 or SM121 could still strengthen: those not decided there (list of dict for a table)."""
-    return [{"claim": claim.id, "now": f"{finding['verdict']} ({finding['tier']})", "notebook to run there": finding["notebook"], "finding": finding["id"]}
-            for claim, finding in decided(findings) if finding and finding["tier"] not in ("sm12x", "reported")]
+    """The claims that no SM12x part has decided, those left out that are only read (DataFrame)."""
+    def open(finding):
+        tiers = {part["tier"] for part in finding["parts"]} | {finding["tier"]}
+        return finding["tier"] != "sm12x" and tiers - {"sm12x", "reported", None}
+
+    return pd.DataFrame([
+        {"claim": claim.id, "now": head(finding), "notebook to run there": finding["notebook"],
+         "finding": finding["id"]}
+        for claim, finding in decided(findings) if finding and open(finding)])
+
+
+def short(findings, words):
+    """The account in a line a claim (`IPython.display.Markdown`), in the order of `words`.
+
+    `words` has for a claim (str) what each verdict comes to (dict of str to str). The sentence of
+    the finding that decides follows; a claim that none decides has no line.
+    """
+    held = claims.decide(findings)
+    return Markdown("\n".join(
+        f"- **{words[claim].get(finding['verdict'], f'Claim {claim}: {head(finding)}.')}** "
+        f"{finding['summary']}" for claim in words if (finding := held[claim])))
 
 
 def forward(findings, bug):
-    """A paragraph about one bug that can be sent to an engineer (`IPython.display.Markdown`): each claim, its verdict, its number."""
-    lines = [f"**{finding['verdict'].capitalize()}** ({claim.id}, {finding['tier']}): {finding['summary']}"
+    """A list about one bug that can be sent to an engineer (`IPython.display.Markdown`)."""
+    lines = [f"- **{head(finding).capitalize()}**, claim {claim.id}: {finding['summary']}"
              for claim, finding in decided(findings) if claim.bug == bug and finding]
-    return Markdown(f"### {f'Bug {bug}: ' if bug else ''}{BUGS[bug]}\n\n" + "\n".join(f"- {line}" for line in lines))
+    title = f"Bug {bug}: {BUGS[bug]}" if bug else BUGS[bug]
+    return Markdown(f"### {title}\n\n" + "\n".join(lines))

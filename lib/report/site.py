@@ -1,4 +1,7 @@
-"""The site: executed notebooks through nbconvert with the templates of lib/templates, and an index with the scoreboard."""
+"""The site: executed notebooks through nbconvert with our templates, and pages beside them.
+
+Beside the notebooks stand an index with the scoreboard, a page a claim, and one a machine.
+"""
 
 import itertools
 import json
@@ -20,7 +23,7 @@ from lib import evidence
 from lib.evidence import claims
 from lib.evidence.figures import PLOTLY
 from lib.fit import explorer
-from lib.report import machines, record, scoreboard
+from lib.report import comparison, record, scoreboard
 
 COLLECTION = "Five bugs on SM12x"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -29,11 +32,18 @@ TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summar
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
 ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
 ATTRIBUTES["td"] |= {"colspan", "rowspan"}
+SHOWN = [evidence.MIME, PLOTLY, explorer.MIME, "text/html", "image/svg+xml", "image/png",
+         "text/markdown", "text/plain"]  # of several forms of an output, the first
+
+
+def template(name):
+    """One of our templates (jinja2.Template), by its name without the endings."""
+    return scoreboard.TEMPLATES.get_template(f"{name}.html.j2")
 
 
 @dataclass
 class Page:
-    """A page of the site: the notebook's name, its title, its number, and what failed in it (or nothing)."""
+    """The page of a notebook: its name and title, and what failed in it (or nothing)."""
 
     name: str
     title: str
@@ -53,19 +63,26 @@ class Page:
     @property
     def description(self):
         """The first sentence of prose, as plain text."""
-        text = next((cell.source for cell in self.notebook.cells if cell.cell_type == "markdown"), "")
-        prose = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        prose = [line for line in opening(self.notebook).splitlines()
+                 if line.strip() and not line.startswith("#")]
         return re.sub(r"[*_`]|\]\([^)]*\)|\[", "", prose[0]) if prose else self.title
 
 
+def opening(notebook):
+    """The source of the first cell of prose (str)."""
+    return next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
+
+
 def sanitized(html):
-    """Keep the structure of a piece of HTML, and nothing that could run, load or lay itself over the page."""
-    return Markup(nh3.clean(html, tags=TAGS, attributes=ATTRIBUTES, link_rel="noopener", url_schemes={"https", "mailto"}))
+    """The structure of a piece of HTML, without what could run, load or cover the page (Markup)."""
+    return Markup(nh3.clean(html, tags=TAGS, attributes=ATTRIBUTES, link_rel="noopener",
+                            url_schemes={"https", "mailto"}))
 
 
 def table_html(html):
     """Sanitised HTML in a box that scrolls by itself, so that the page never does."""
-    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="Table">{}</div>').format(sanitized(html))
+    box = '<div class="scroll" tabindex="0" role="region" aria-label="Table">{}</div>'
+    return Markup(box).format(sanitized(html))
 
 
 def script_json(value):
@@ -74,25 +91,27 @@ def script_json(value):
 
 
 class Exporter(HTMLExporter):
-    """nbconvert's HTML exporter with the collection's template and filters; one object makes one page."""
+    """nbconvert's HTML exporter with the collection's template; one object makes one page."""
 
     def __init__(self):
-        self.macros = scoreboard.TEMPLATES.get_template("macros.html.j2").module
+        self.macros = template("macros").module
         self.numbers = itertools.count(1)
-        shown = [evidence.MIME, PLOTLY, explorer.MIME, "text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
-        super().__init__(template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
-                         config=Config({"NbConvertBase": {"display_data_priority": shown}}),
-                         filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich, "code_label": self.code_label})
+        super().__init__(
+            template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
+            config=Config({"NbConvertBase": {"display_data_priority": SHOWN}}),
+            filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich,
+                     "code_label": self.code_label})
 
     def rich(self, data):
-        """The card of a finding with its anchor; or the place of a chart or explorer, its data for the page's own script, and its table."""
+        """A finding's card; or the place of a chart or explorer, with its data and its table."""
         if finding := data.get(evidence.MIME):
             return self.macros.card(finding, claims.ledger().get(finding["claim"]))
         if picker := data.get(explorer.MIME):
             return self.macros.explorer(script_json(picker["data"]), table_html(picker["table"]))
-        drawing = data[PLOTLY]
+        drawing, table = data[PLOTLY], table_html(data.get("text/html", ""))
         alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
-        return self.macros.chart(f"chart-{next(self.numbers)}", alt, script_json(drawing), table_html(data.get("text/html", "")))
+        number = f"chart-{next(self.numbers)}"
+        return self.macros.chart(number, alt, script_json(drawing), table)
 
     def code_label(self, cell):
         """What the folded code is called: its first comment, or its number of lines."""
@@ -113,9 +132,10 @@ def read_page(path):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), path.stem)
-    return Page(path.stem, first.strip().splitlines()[0].lstrip("# "), notebook, failed)
+    notebook.cells = [cell for cell in notebook.cells
+                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    first = (opening(notebook).strip() or path.stem).splitlines()[0]
+    return Page(path.stem, first.lstrip("# "), notebook, failed)
 
 
 def linked(body, pages):
@@ -127,12 +147,41 @@ def linked(body, pages):
 
 def contents(body):
     """The headings of a page (list of level, id and text), from its HTML."""
-    soup = BeautifulSoup(body, "html.parser")
-    headings = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶")) for tag in soup.find_all(["h2", "h3"]) if tag.get("id")]
-    return headings
+    headings = BeautifulSoup(body, "html.parser").find_all(["h2", "h3"])
+    return [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶"))
+            for tag in headings if tag.get("id")]
 
 
-def build(run, target, others=(), refused=()):
+def index(shown):
+    """The body of an index for a run without a scoreboard of its own (str)."""
+    findings = shown.here.findings
+    parts = {part: table_html(scoreboard.html(part, findings).data)
+             for part in ("tally", "board", "claims")}
+    parts |= {name: sanitized(comparison.html(part, shown).data)
+              for name, part in (("machines", "claims"), ("apart", "apart"),
+                                 ("elsewhere", "elsewhere"))}
+    return template("index").render(collection=COLLECTION, **parts)
+
+
+def claim_page(claim, deciding, shown):
+    """The body of the page of a claim, with the finding (dict or None) that decides it (str)."""
+    others = [each for each in shown.here.findings
+              if each["claim"] == claim.id and each is not deciding]
+    beside = [(machine, machine.decided[claim.id], found.claims.get(claim.id, ""))
+              for machine, found in shown.pairs]
+    return template("claim").render(claim=claim, deciding=deciding, others=others, beside=beside)
+
+
+def machine_page(machine, found, findings):
+    """The body of the page of another machine, with its `comparison.Comparison` (str)."""
+    same = {each["id"]: f"{each['notebook']}.ipynb#{each['id']}" for each in findings
+            if each["values"] == machine.by_id.get(each["id"], {}).get("values")}
+    return template("machine").render(machine=machine, found=found, links=same,
+                                      ledger=claims.ledger(),
+                                      tally=scoreboard.tally(machine.findings))
+
+
+def build(run, target, shown):
     """Make the site of a run.
 
     Parameters
@@ -141,51 +190,42 @@ def build(run, target, others=(), refused=()):
         A folder with ``notebooks/`` (executed) and ``evidence.json``.
     target : Path
         An empty folder for the site.
-    others : list of machines.Machine
-        Those that are shown beside this one; each gets a page.
-    refused : list of (str, str)
-        Evidence that is not shown, with the reason.
+    shown : comparison.Runs
+        What evidence.json holds, and the machines beside it; each gets a page.
 
     Returns
     -------
     Path
         Its ``index.html``.
     """
-    evidence_of_run = json.loads((run / "evidence.json").read_text())
-    findings = evidence_of_run["findings"]
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    mine = machines.here(evidence_of_run)
-    index = {"failures": [page for page in pages if page.failed], "refused": refused, "missing": mine.run.get("missing")}
+    here, shell = shown.here, template("page")
+    notices = {"failures": [page for page in pages if page.failed], "refused": shown.refused,
+               "missing": here.run.get("missing")}
 
     def write(name, title, description, body, **more):
-        shell = scoreboard.TEMPLATES.get_template("page.html.j2")
-        html = shell.render(name=name, title=title, description=description, body=Markup(linked(body, pages)), collection=COLLECTION,
-                            pages=pages, others=others, run=mine.run, toc=contents(body), charts='class="plot"' in body,
-                            explorer='class="explorer"' in body, **more)
+        html = shell.render(
+            name=name, title=title, description=description, body=Markup(linked(body, pages)),
+            collection=COLLECTION, pages=pages, others=shown.others, run=here.run,
+            toc=contents(body), charts='class="plot"' in body,
+            explorer='class="explorer"' in body, **(notices if name == "index" else {}), **more)
         (target / f"{name}.html").write_text(html)
 
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
         body, _ = Exporter().from_notebook_node(page.notebook)
-        write(page.file, page.title, page.description, body, previous=before, next=after, **(index if page.file == "index" else {}))
+        write(page.file, page.title, page.description, body, previous=before, next=after)
     if not (target / "index.html").exists():
-        parts = {part: table_html(scoreboard.html(part, findings).data) for part in ("tally", "board", "claims")}
-        parts |= {name: sanitized(machines.html(part, mine, others, refused).data)
-                  for name, part in (("machines", "claims"), ("apart", "apart"), ("elsewhere", "elsewhere"))}
-        body = scoreboard.TEMPLATES.get_template("index.html.j2").render(collection=COLLECTION, **parts)
-        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a verdict and its evidence.", body, **index)
-    for claim, deciding in scoreboard.decided(findings):
-        about = [finding for finding in findings if finding["claim"] == claim.id and finding is not deciding]
-        beside = [(machine, machine.decided[claim.id], machines.unlike(deciding, machine.decided[claim.id])) for machine in others]
-        body = scoreboard.TEMPLATES.get_template("claim.html.j2").render(claim=claim, deciding=deciding, others=about, beside=beside)
-        write(f"claim-{claim.id}", f"Claim {claim.id}: {deciding['verdict'] if deciding else 'no finding'}", claim.text, body)
-    for machine in others:
-        same = {finding["id"]: f"{finding['notebook']}.ipynb#{finding['id']}" for finding in findings
-                if finding["values"] == machine.by_id.get(finding["id"], {}).get("values")}
-        body = scoreboard.TEMPLATES.get_template("machine.html.j2").render(
-            machine=machine, found=machines.compare(mine, machine), links=same, ledger=claims.ledger(),
-            tally=scoreboard.tally(machine.findings))
-        write(machine.page, machine.label, f"What {machine.device} found, beside this machine.", body)
-        (target / f"evidence-{machine.slug}.json").write_text(record.compact({"schema": 1, "run": machine.run, "findings": machine.findings}))
+        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a "
+              "verdict and its evidence.", index(shown))
+    for claim, deciding in scoreboard.decided(here.findings):
+        verdict = deciding["verdict"] if deciding else "no finding"
+        write(f"claim-{claim.id}", f"Claim {claim.id}: {verdict}", claim.text,
+              claim_page(claim, deciding, shown))
+    for machine, found in shown.pairs:
+        write(machine.page, machine.label, f"What {machine.device} found, beside this machine.",
+              machine_page(machine, found, here.findings))
+        kept = {"schema": 2, "run": machine.run, "findings": machine.findings}
+        (target / f"evidence-{machine.slug}.json").write_text(record.compact(kept))
     static(target)
     shutil.copyfile(run / "evidence.json", target / "evidence.json")
     return target / "index.html"
@@ -196,9 +236,11 @@ def static(target):
     light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = (TEMPLATES / "style.css").read_text()
-    (target / "style.css").write_text(f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-                                      ".highlight { background: transparent; }\n")
-    for script in ("site.js", "explorer.js"):
-        shutil.copyfile(TEMPLATES / script, target / script)
-    shutil.copyfile(TEMPLATES.parent.parent / "docs" / "screenshot.png", target / "preview.png")
-    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", target / "plotly.min.js")
+    (target / "style.css").write_text(
+        f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+        ".highlight { background: transparent; }\n")
+    library = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    for path, name in ((TEMPLATES / "site.js", "site.js"), (library, "plotly.min.js"),
+                       (explorer.SCRIPT, "explorer.js"),
+                       (record.REPOSITORY / "docs" / "screenshot.png", "preview.png")):
+        shutil.copyfile(path, target / name)

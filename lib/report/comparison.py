@@ -1,0 +1,172 @@
+"""This machine's run beside those of others: compared once, claim by claim, value by value."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from IPython.display import HTML
+
+from lib.evidence import claims
+from lib.report import machines, scoreboard
+
+STEADY = ("compiled", "inspected")  # what a compiler or a package says is the same everywhere
+UNLIKE = ("verdict", "tier", "missing")
+ABSENT = "nothing"
+# Names of values that are the machine's, wherever they were taken.
+UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\(m?s\)$")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs say differently; all lists are empty for equal runs.
+
+    Attributes
+    ----------
+    settings : list of (str, str, str)
+        What they did not share, with both: ``commit``, ``toolchain``, ``subjects``.
+    claims : dict of str to str
+        The claims that they decide otherwise, and what differs: one of `UNLIKE`.
+    verdicts : list of (str, dict, dict)
+        Findings that both have, with another verdict.
+    steady : int
+        How many findings that are `STEADY` in both have values that can be compared.
+    values : list of (str, list of (str, object, object))
+        Those of them whose values differ: the id, and each place with both values.
+    only : (list of str, list of str)
+        The ids that only the one and only the other has.
+    """
+
+    settings: list
+    claims: dict
+    verdicts: list
+    steady: int
+    values: list
+    only: tuple
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All that is shown: this machine's run, the others, each compared, and what is refused.
+
+    Attributes
+    ----------
+    here : machines.Machine
+    others, refused : list
+        As `machines.gather` gives them.
+    compared : list of Comparison
+        `here` beside each of the others.
+    """
+
+    here: machines.Machine
+    others: list
+    compared: list
+    refused: list
+
+    @property
+    def pairs(self):
+        """The others with their comparison (list of (Machine, Comparison))."""
+        return list(zip(self.others, self.compared))
+
+
+def runs(kept, others=None):
+    """This machine's run beside those of others (`Runs`), read and compared once.
+
+    Parameters
+    ----------
+    kept : dict
+        What evidence.json of this machine holds.
+    others : str or iterable of Path, optional
+        Files, or folders that hold an evidence.json; a str has them apart by ``os.pathsep``. None
+        stands for the recorded runs.
+    """
+    if isinstance(others, str):
+        others = [each for each in others.split(os.pathsep) if each]
+    shown, refused = machines.gather(machines.recorded() if others is None else others)
+    here = machines.here(kept)
+    return Runs(here, shown, [compare(here, each) for each in shown], refused)
+
+
+def steady(value):
+    """Values without what each machine measures anew: `UNSTEADY` names, rows of a device."""
+    if isinstance(value, dict):
+        return {name: steady(item) for name, item in value.items() if not UNSTEADY.search(name)}
+    if isinstance(value, list):
+        return [steady(item) for item in value
+                if not (isinstance(item, dict) and item.get("source") == "device")]
+    return value
+
+
+def places(one, other, shared=False, place=""):
+    """Where two values differ (list of (str, object, object)).
+
+    Each is a place as in ``kernels[3].bytes`` with both values, or `ABSENT`; with `shared`, names
+    that only one has are no difference.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = one.keys() & other.keys() if shared else one.keys() | other.keys()
+        return [found for name in sorted(names)
+                for found in places(one.get(name, ABSENT), other.get(name, ABSENT), shared,
+                                    f"{place}.{name}" if place else name)]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [found for i, (mine, theirs) in enumerate(zip(one, other))
+                for found in places(mine, theirs, shared, f"{place}[{i}]")]
+    same = one == other and isinstance(one, bool) == isinstance(other, bool)
+    return [] if same else [(place, one, other)]
+
+
+def unlike(one, other):
+    """What differs between two findings (dict or None) about a claim: of `UNLIKE`, or nothing."""
+    if one is None or other is None:
+        return "" if one is other else "missing"
+    return next((what for what in ("verdict", "tier") if one[what] != other[what]), "")
+
+
+def settings(run):
+    """What a run was made with (dict): ``commit``, ``toolchain``, ``subjects``."""
+    subjects = sorted(f"{each['name']}=={each['version']}" for each in run["subjects"])
+    toolchain = machines.legible(run.get("toolchain", {}).get("version", "unknown"), 20)
+    return {"commit": run["commit"][:12], "toolchain": toolchain, "subjects": " ".join(subjects)}
+
+
+def compare(one, other):
+    """What two runs say differently (`Comparison`), of `one` first.
+
+    The other way round it is the same with the sides exchanged. Where one of the two `Machine` is
+    `older`, only the values under names that both have are compared.
+    """
+    shared = one.older or other.older
+    mine, theirs = settings(one.run), settings(other.run)
+    ids = sorted(one.by_id.keys() & other.by_id.keys())
+    both = [(id, one.by_id[id], other.by_id[id]) for id in ids]
+    values = [(id, steady(here["values"]), steady(there["values"])) for id, here, there in both
+              if here["tier"] in STEADY and there["tier"] in STEADY]
+    values = [(id, here, there) for id, here, there in values if not shared or here.keys() & there]
+    different = [(id, places(here, there, shared)) for id, here, there in values]
+    apart = {claim: unlike(held, other.decided[claim]) for claim, held in one.decided.items()}
+    return Comparison(
+        settings=[(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]],
+        claims={claim: what for claim, what in apart.items() if what},
+        verdicts=[each for each in both if each[1]["verdict"] != each[2]["verdict"]],
+        steady=len(values), values=[(id, found) for id, found in different if found],
+        only=(sorted(one.by_id.keys() - set(ids)), sorted(other.by_id.keys() - set(ids))))
+
+
+def html(part, shown):
+    """A part of the section about machines as HTML (`IPython.display.HTML`), of `Runs`.
+
+    The parts are ``claims`` (a table, claims down, one column a machine), ``apart`` (where they
+    differ, in words) and ``elsewhere`` (what only other machines found).
+    """
+    module = scoreboard.TEMPLATES.get_template("machines.html.j2").module
+    if part == "claims":
+        every = [shown.here, *shown.others]
+        tallies = {each: scoreboard.tally(each.findings) for each in every}
+        return HTML(module.claims(shown, every, claims.ledger(), tallies))
+    if part == "apart":
+        apart = {what: [] for what in UNLIKE}
+        for claim in claims.ledger():
+            if said := {each.claims[claim] for each in shown.compared if claim in each.claims}:
+                apart[min(said, key=UNLIKE.index)].append(claim)
+        return HTML(module.apart(shown, apart, claims.ledger()))
+    ids = sorted({id for found in shown.compared for id in found.only[1]})
+    return HTML(module.elsewhere(ids, shown.others, scoreboard.BUGS))
