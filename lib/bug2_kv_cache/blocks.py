@@ -1,8 +1,9 @@
-"""A paged KV cache with a primary and a secondary pool, as TensorRT-LLM's C++ block manager keeps it.
+"""A model of ours of TensorRT-LLM's block manager: a paged KV cache with two pools of blocks.
 
-Read from kvCacheManager.cpp at b35ac1b, kvCacheTransferManager.cpp at 03d4aac and evictionPolicy.cpp at 05a9191 of NVIDIA/TensorRT-LLM.
-Simplified: one priority, one attention window, one beam, whole blocks only (no partial reuse), blocks of generated tokens are not
-reused, and a block whose parent was dropped is forgotten when it is next asked for, not at once.
+Written after kvCacheManager.cpp at b35ac1b, kvCacheTransferManager.cpp at 03d4aac and
+evictionPolicy.cpp at 05a9191 of NVIDIA/TensorRT-LLM. Simpler: one priority, window and beam, whole
+blocks only, blocks of generated tokens are not reused, and a block whose parent was dropped is
+forgotten when it is next asked for, not at once.
 """
 
 from collections import OrderedDict, deque
@@ -16,7 +17,10 @@ DESIGNS = ("copy", "relabel", "fold", "skip")
 
 @dataclass
 class Counts:
-    """What one replay did, in blocks (`requests` and `refused` are requests; `wrong` are hits on a block with other contents)."""
+    """What one replay did, in blocks; `requests` and `refused` are requests.
+
+    `wrong` are hits on a block that holds another's contents.
+    """
 
     requests: int = 0
     refused: int = 0
@@ -34,63 +38,52 @@ class Counts:
         """Blocks found in either pool."""
         return self.hits_primary + self.hits_secondary
 
-    @property
-    def operations(self):
-        """Blocks claimed, released, offloaded and onboarded."""
-        return 2 * (self.hits + self.misses) + self.offloads + self.onboards
+    def costs(self, block_bytes, bandwidth):
+        """The counts with hits, hit rate (0 to 1), bytes copied, and their seconds (dict).
 
-    @property
-    def hit_rate(self):
-        """Share of the prompts' blocks that were found (0 to 1)."""
-        return self.hits / (self.hits + self.misses) if self.hits + self.misses else 0.0
-
-    def costs(self, block_bytes, bandwidth, passes=2):
-        """The counts with ``hits``, ``hit_rate``, ``bytes_copied``, and the ``seconds`` of a memory of `bandwidth` bytes/s.
-
-        `passes` is how often the memory sees each byte: 2 (a read and a write) where both pools are one memory, 1 over a link.
+        One memory of `bandwidth` bytes/s sees each byte twice: it is read and written.
         """
-        moved = self.copies * block_bytes
-        return asdict(self) | {"hits": self.hits, "hit_rate": self.hit_rate, "bytes_copied": moved, "seconds": passes * moved / bandwidth}
+        moved, asked = self.copies * block_bytes, self.hits + self.misses
+        return asdict(self) | {"hits": self.hits, "hit_rate": self.hits / asked if asked else 0.0,
+                               "bytes_copied": moved, "seconds": 2 * moved / bandwidth}
 
 
 class BlockManager:
-    """Blocks in two pools; the free queues are LRU and keep their contents for reuse until they are taken.
+    """Blocks in two pools; the free queues are LRU and keep contents for reuse until taken.
 
     Parameters
     ----------
     primary, secondary : int
         Blocks in each pool.
     design : str
-        ``copy``: an evicted block is copied to a secondary slot, and back when a prefix asks for it.
-        ``relabel``: it stays where it lies and trades labels with a secondary slot; kernels must reach both pools.
-        ``fold``: one pool of primary + secondary blocks.
-        ``skip``: as published in pull request 12301: slots are traded as in ``copy``, contents are not copied.
-    store : Ledger, optional
+        ``copy``: an evicted block is copied to a secondary slot, and back when a prefix asks for
+        it. ``relabel``: it stays where it lies and trades labels with a secondary slot; kernels
+        must reach both pools. ``fold``: one pool of primary + secondary blocks. ``skip``: as
+        published in pull request 12301: slots are traded as in ``copy``, contents are not copied.
+    store : storage.Ledger, optional
         Storage whose contents are checked at every hit; needed to count wrong blocks.
-
-    Raises
-    ------
-    CollectionError
-        If the design is unknown, or the primary pool has no block.
     """
 
     def __init__(self, primary, secondary=0, design="copy", store=None):
         if design not in DESIGNS:
-            raise CollectionError(f"unknown design {design!r} of a KV cache", f"use one of {', '.join(DESIGNS)}")
+            raise CollectionError(f"unknown design {design!r} of a KV cache",
+                                  f"use one of {', '.join(DESIGNS)}")
         if primary < 1 or secondary < 0:
-            raise CollectionError(f"pools of {primary} primary and {secondary} secondary blocks cannot hold a sequence",
-                                  "give the primary pool at least one block, and neither pool fewer than none")
+            raise CollectionError(
+                f"pools of {primary} primary and {secondary} secondary blocks hold no sequence",
+                "give the primary pool at least one block, and neither pool fewer than none")
         if design == "fold":
             primary, secondary = primary + secondary, 0
         self.size, self.design, self.store, self.counts = primary, design, store, Counts()
         self.empty = count(-1, -1)  # keys below 0: a slot without contents
         self.private = 2**62  # keys of generated blocks, which no prompt names
         self.primary = OrderedDict((next(self.empty), slot) for slot in range(primary))
-        self.secondary = OrderedDict((next(self.empty), primary + slot) for slot in range(secondary))
+        self.secondary = OrderedDict((next(self.empty), primary + slot)
+                                     for slot in range(secondary))
         self.held = {}  # key -> [slot, references]
 
     def take(self):
-        """The slot of the least recently freed primary block, whose contents move to the secondary pool."""
+        """The slot of the least recently freed primary block, which is offloaded."""
         counts, secondary = self.counts, self.secondary
         key, slot = self.primary.popitem(last=False)
         if key < 0:
@@ -101,33 +94,31 @@ class BlockManager:
         lost, other = secondary.popitem(last=False)
         counts.offloads += 1
         counts.dropped += lost >= 0
-        if self.design == "relabel":
-            secondary[key] = slot
-            return other
-        if self.design == "copy":
-            counts.copies += 1
-            if self.store:
-                self.store.copy(slot, other)
-        secondary[key] = other
+        secondary[key], slot = self.moved(slot, other)
         return slot
+
+    def moved(self, source, target):
+        """Move a block to a free slot by the design: where it lies now, and what is free now."""
+        if self.design == "relabel":
+            return source, target
+        if self.design == "copy":
+            self.counts.copies += 1
+            if self.store:
+                self.store.copy(source, target)
+        return target, source
 
     def onboard(self, key):
         """The slot under the primary label that a block of the secondary pool gets."""
-        counts, old = self.counts, self.secondary.pop(key)
-        new = self.take()
-        counts.onboards += 1
-        if self.design == "relabel":
-            old, new = new, old
-        elif self.design == "copy":
-            counts.copies += 1
-            if self.store:
-                self.store.copy(old, new)
-        self.secondary[next(self.empty)] = old  # upstream appends the freed slot: it is the last to be used again
+        old = self.secondary.pop(key)
+        self.counts.onboards += 1
+        new, old = self.moved(old, self.take())
+        self.secondary[next(self.empty)] = old  # appended, as upstream does: the last to be used
         return new
 
     def claim(self, keys, generated=0):
-        """Claim the blocks of one sequence: the longest cached prefix of `keys`, then fresh ones (list of all its keys)."""
-        counts, store, held, primary, secondary = self.counts, self.store, self.held, self.primary, self.secondary
+        """Claim a sequence's blocks: the longest cached prefix, then fresh ones (list of keys)."""
+        counts, store, held = self.counts, self.store, self.held
+        primary, secondary = self.primary, self.secondary
         matched = onboarded = 0
         for key in keys:
             if entry := held.get(key):
@@ -152,7 +143,7 @@ class BlockManager:
         self.private += generated
         take = self.take
         for key in fresh:
-            slot = primary.pop(key, None)  # found: its parent is gone, so its contents cannot be matched
+            slot = primary.pop(key, None)  # found: its parent is gone, so it cannot be matched
             if slot is None:
                 if key in secondary:
                     forgotten = next(self.empty)
@@ -165,7 +156,7 @@ class BlockManager:
         return [*keys[:matched], *fresh]
 
     def release(self, keys):
-        """Give a sequence's blocks to the free queue, its end first, so that prefixes are evicted last."""
+        """Give a sequence's blocks to the free queue, its end first: prefixes are evicted last."""
         held, primary = self.held, self.primary
         for key in reversed(keys):
             entry = held[key]
@@ -177,9 +168,9 @@ class BlockManager:
 
 
 def replay(trace, primary, secondary=0, design="copy", batch=1, store=None):
-    """Run a trace through a `BlockManager` with up to `batch` sequences alive at once, in order of arrival (`Counts`).
+    """Run a trace with up to `batch` sequences alive at once, in order of arrival (`Counts`).
 
-    A sequence with more blocks than the pool that must hold it is refused, as upstream's capacity check does.
+    A sequence with more blocks than the pool that must hold it is refused, as upstream does.
     """
     manager = BlockManager(primary, secondary, design, store)
     alive, used = deque(), 0

@@ -1,4 +1,4 @@
-"""What lies in the slots of a KV cache: a ledger of keys, or real blocks of memory with known contents."""
+"""What lies in the slots of a KV cache: a ledger of keys, or blocks of memory with contents."""
 
 import functools
 import mmap
@@ -6,6 +6,7 @@ import struct
 import tempfile
 
 import numpy as np
+import pandas as pd
 
 PAGE = mmap.PAGESIZE
 
@@ -38,12 +39,8 @@ def contents(key, words):
 class Blocks(Ledger):
     """Real blocks: every key has contents of its own, written, copied and compared in memory.
 
-    Parameters
-    ----------
-    primary, secondary : array or tensor of int64, shape (blocks, words)
-        The two pools: numpy arrays, or torch tensors on any device.
-    convert : callable
-        Turns a numpy array into what can be assigned to a slot; ``torch.from_numpy`` for tensors.
+    The pools are int64 of shape (blocks, words): numpy arrays, or torch tensors on any device with
+    ``torch.from_numpy`` as `convert`.
     """
 
     def __init__(self, primary, secondary, convert=np.asarray):
@@ -57,11 +54,12 @@ class Blocks(Ledger):
 
     def holds(self, slot, key):
         block = self.slots[slot]
-        return np.array_equal(block.cpu() if hasattr(block, "cpu") else block, contents(key, self.words))
+        return np.array_equal(block.cpu() if hasattr(block, "cpu") else block,
+                              contents(key, self.words))
 
 
 def pages(blocks, file=None):
-    """A pool of page-sized blocks (int64 array, shape (blocks, words)) in memory of its own, or in a mapping of `file`."""
+    """A pool of page-sized blocks, of its own or mapped to a file (int64, (blocks, words))."""
     memory = mmap.mmap(file.fileno() if file else -1, blocks * PAGE)
     pool = np.frombuffer(memory, np.int64).reshape(blocks, -1)
     pool[:] = 0
@@ -69,21 +67,37 @@ def pages(blocks, file=None):
 
 
 def arrangements(blocks):
-    """Three ways to lay out a primary and a secondary pool of `blocks` blocks (dict of name to a pair of pools).
+    """Three ways to lay out two pools of `blocks` blocks (dict of name to a pair of pools).
 
-    ``two allocations`` is TensorRT-LLM's; ``one allocation, two halves`` shares an address space; in ``one memory, mapped twice`` slot i
-    of either pool is the same physical page.
+    ``two allocations`` is TensorRT-LLM's; ``one allocation, two halves`` shares an address space;
+    in ``one memory, mapped twice`` slot i of either pool is the same physical page.
     """
     halves = pages(2 * blocks)
     with tempfile.TemporaryFile() as file:
         file.truncate(blocks * PAGE)
         twice = pages(blocks, file), pages(blocks, file)
-    return {"two allocations": (pages(blocks), pages(blocks)), "one allocation, two halves": (halves[:blocks], halves[blocks:]),
+    return {"two allocations": (pages(blocks), pages(blocks)),
+            "one allocation, two halves": (halves[:blocks], halves[blocks:]),
             "one memory, mapped twice": twice}
 
 
+def shared(layouts):
+    """How much memory two pools share, by the kernel's page map and by writing (DataFrame).
+
+    ``slots written through`` are those of the first pool that change when the second is written;
+    it needs no right to see page frames. The pools are overwritten.
+    """
+    rows = []
+    for name, (primary, secondary) in layouts.items():
+        primary[:], secondary[:], seen = 1, 2, frames(primary)
+        rows.append({"arrangement": name, "blocks": len(primary), "pages seen": len(seen),
+                     "pages in both pools": len({*seen} & {*frames(secondary)}),
+                     "slots written through": int((primary[:, 0] == 2).sum())})
+    return pd.DataFrame(rows)
+
+
 def frames(pool):
-    """The physical page frames behind a pool, in order (list of int), from the kernel's page map; empty where it does not show them."""
+    """The physical page frames behind a pool, in order; empty where the kernel hides them."""
     first, found = pool.ctypes.data // PAGE, []
     try:
         with open("/proc/self/pagemap", "rb") as table:

@@ -1,13 +1,13 @@
-"""The block manager, its storage, the sizes it works with, the study of its designs, and what notebook 02 found with them."""
+"""Our model of the block manager, its storage, the sizes it works with, and the study of its designs."""
 
 import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as some
 
-from lib.bug2_kv_cache import blocks, designs, kv_bytes, storage, traces
+from lib.bug2_kv_cache import blocks, designs, sizes, storage, traces
 from lib.errors import CollectionError
-from lib.subjects import patches
+from lib.subjects import formats, models
 
 SAFE = ("copy", "relabel", "fold")
 
@@ -113,43 +113,54 @@ def test_a_sequence_larger_than_the_pool_is_refused_and_the_rest_served():
 
 
 def test_bytes_per_token_of_known_models():
-    known = {"MiniMax-M2.5": 253_952, "Qwen3-30B-A3B": 98_304, "Llama-3.1-8B": 131_072, "DeepSeek-R1": 70_272}
-    assert {name: kv_bytes.per_token(config) for name, config in kv_bytes.models().items()} == known
-    minimax = kv_bytes.model("MiniMax-M2.5")
-    assert kv_bytes.per_token(minimax) * 196_608 / 2 / 2**30 == 23.25  # vLLM's figure for each of two: eugr/spark-vllm-docker issue 396
-    assert kv_bytes.per_token(minimax, "fp8") * 2 == kv_bytes.per_token(minimax)
+    known = {"MiniMax-M2.5": 253_952, "Qwen3-30B-A3B": 98_304, "Llama-3.3-70B": 327_680, "DeepSeek-R1": 70_272}
+    assert {name: sizes.per_token(name) for name in known} == known
+    assert models.cache_bytes("MiniMax-M2.5", 196_608) / 2 / 2**30 == 23.25  # vLLM's figure for each of two: eugr/spark-vllm-docker issue 396
+    assert sizes.per_token("MiniMax-M2.5", 1.0) * 2 == sizes.per_token("MiniMax-M2.5")
 
 
-def test_layers_without_a_cache_do_not_count():
-    config = {"text_config": {"layer_types": ["linear_attention", "full_attention", "sliding_attention"], "num_key_value_heads": 2, "head_dim": 64}}
-    assert kv_bytes.per_token(config) == 2 * 2 * 2 * 64 * 2
+def test_windows_and_recurrent_layers_do_not_grow():
+    half = models.config("gpt-oss-120b")["layers"] // 2
+    assert sizes.per_token("gpt-oss-120b") == half * 2 * 8 * 64 * 2
+    assert sizes.per_token("Nemotron-3-Nano-30B-A3B") == models.config("Nemotron-3-Nano-30B-A3B")["pattern"].count("*") * 2 * 2 * 128 * 2
 
 
-@pytest.mark.parametrize("missing", ["num_hidden_layers", "num_key_value_heads", "head_dim"])
-def test_a_configuration_that_lacks_a_field_is_an_error_that_names_it(missing):
-    config = {"num_hidden_layers": 2, "num_key_value_heads": 4, "head_dim": 64}
-    config.pop(missing)
-    with pytest.raises(CollectionError, match="hidden_size" if missing == "head_dim" else missing):
-        kv_bytes.per_token(config)
+@pytest.mark.parametrize("name", models.facts()["models"])
+def test_every_model_that_is_recorded_can_be_studied(name):
+    table = designs.compare(traces.agents(4, 3), name, 16e9).set_index("design")
+    assert table["requests"].gt(0).all() and table["share"].between(0, 1).all()
+    weights = sizes.weights_per_step(name)
+    assert 0 < weights <= models.tensors(name)["elements"].sum() * formats.bits("nvfp4") / 8
+    active = models.tensors(name).eval("elements * active").sum()
+    assert weights == pytest.approx(active * formats.bits("nvfp4") / 8, rel=0.03)
 
 
-def test_unknown_models_and_types_and_blocks_that_do_not_fit_are_errors():
-    with pytest.raises(CollectionError, match="no configuration of a model 'GPT-2'"):
-        kv_bytes.model("GPT-2")
-    with pytest.raises(CollectionError, match="unknown type 'int3'"):
-        kv_bytes.per_token(kv_bytes.model("Qwen3-30B-A3B"), "int3")
+def test_unknown_models_and_blocks_that_do_not_fit_are_errors():
+    with pytest.raises(CollectionError, match="no model 'GPT-2' is recorded.*\n.*gpt-oss-120b"):
+        sizes.per_token("GPT-2")
     with pytest.raises(CollectionError, match="larger than the pool"):
-        designs.compare(traces.chat(users=2, turns=2), kv_bytes.model("Qwen3-30B-A3B"), 1e6)
+        designs.compare(traces.chat(users=2, turns=2), "Qwen3-30B-A3B", 1e6)
+
+
+def test_a_study_is_asked_once_for_its_inputs_and_again_for_others(cache_folder, tmp_path):
+    asked = lambda: len(list((cache_folder / "kv-designs").glob("[!.]*")))
+    first = designs.loads("Qwen3-30B-A3B", [8e9])
+    assert designs.loads("Qwen3-30B-A3B", [8e9]).equals(first) and asked() == 1
+    designs.loads("Qwen3-30B-A3B", [8e9], batch=2)
+    assert asked() == 2
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 600, "output_length": 9, "hash_ids": [1, 2]}\n')
+    more = designs.loads("Qwen3-30B-A3B", [8e9], recorded=trace)
+    assert asked() == 3 and set(more["load"]) == {*first["load"], "recorded"}
+    with pytest.raises(CollectionError, match="cannot be read"):
+        designs.loads("Qwen3-30B-A3B", [8e9], recorded=tmp_path / "none.jsonl")
 
 
 def test_only_two_mappings_of_one_memory_share_pages():
-    layouts = storage.arrangements(8)
-    for name, (primary, secondary) in layouts.items():
-        primary[:], secondary[:] = 1, 2
-        assert (primary == 2).all() == (name == "one memory, mapped twice")
-        seen = storage.frames(primary), storage.frames(secondary)
-        if all(seen):
-            assert len(set(seen[0]) & set(seen[1])) == (8 if name == "one memory, mapped twice" else 0)
+    for _, row in storage.shared(storage.arrangements(8)).iterrows():
+        same = 8 if row["arrangement"] == "one memory, mapped twice" else 0
+        assert row["slots written through"] == same
+        assert row["pages in both pools"] == (same if row["pages seen"] else 0)
 
 
 def test_survival_counts_what_the_ledger_counts():
@@ -161,73 +172,9 @@ def test_survival_counts_what_the_ledger_counts():
 
 
 def test_compare_gives_each_design_the_same_requests_and_bytes():
-    table = designs.compare(traces.agents(6, 4), kv_bytes.model("Qwen3-30B-A3B"), 8e9).set_index("design")
+    table = designs.compare(traces.agents(6, 4), "Qwen3-30B-A3B", 8e9).set_index("design")
     assert table["requests"].nunique() == table["blocks"].nunique() == table["decode_seconds"].nunique() == 1
     assert table.loc["fold", "refused"] <= table.loc["copy", "refused"]
     copies = table.loc["copy"]
     assert copies["bytes_copied"] == copies["copies"] * 98_304 * traces.BLOCK and copies["seconds"] == 2 * copies["bytes_copied"] / 273e9
     assert table.loc["relabel", "copies"] == table.loc["fold", "copies"] == 0
-
-
-@pytest.mark.parametrize("kind", ["published", "revised"])
-def test_patches_apply_and_revert(kind, tmp_path):
-    patch = patches.Patch(f"02-kv-cache.{kind}.tensorrt-llm.diff")
-    for name in patch.files:
-        lines = []
-        for change in (each for each in patch.changes if each.file == name):
-            lines += ["// between"] * (change.starts[0] - len(lines)) + list(change.old)
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-    before = {name: (tmp_path / name).read_text() for name in patch.files}
-    assert patch.state(tmp_path) == patches.READY
-    patch.apply(tmp_path)
-    assert patch.state(tmp_path) == patches.APPLIED
-    patch.revert(tmp_path)
-    assert before == {name: (tmp_path / name).read_text() for name in patch.files}
-
-
-def test_the_published_patch_skips_three_copies_and_the_revised_one_none():
-    published, revised = (patches.Patch(f"02-kv-cache.{kind}.tensorrt-llm.diff").text for kind in ("published", "revised"))
-    assert published.count("+            mTransferManager->") == 3 and "PageableMemoryAccess" in published
-    assert "mTransferManager" not in revised and "cudaDevAttrIntegrated" in revised and "static bool" not in revised
-
-
-def test_the_experiment_lost_blocks_only_where_copies_are_skipped(findings):
-    rows = findings["kv.skip"]["values"]["survived"]
-    two = {row["design"]: row["wrong"] for row in rows if row["arrangement"] == "two allocations"}
-    assert two["skip"] > 0 and two["copy"] == two["relabel"] == two["fold"] == 0
-    assert all(row["wrong"] > 0 for row in rows if row["design"] == "skip")
-    assert findings["kv.skip"]["verdict"] == findings["kv.addresses"]["verdict"] == "refuted"
-
-
-def test_the_pools_share_no_page(findings):
-    rows = {row["arrangement"]: row for row in findings["kv.addresses"]["values"]["addresses"]}
-    assert rows["two allocations"]["pages in both pools"] == 0
-    twice = rows["one memory, mapped twice"]
-    assert twice["pages in both pools"] == twice["pages seen"]
-
-
-def test_the_tier_does_nothing_where_all_fits_and_little_elsewhere(findings):
-    rows = findings["kv.competition"]["values"]["grid"]
-    shares = {(row["context"], row["pool_bytes"]): row["share"] for row in rows}
-    assert shares[8192, 96e9] == 0 < shares[131072, 32e9] < 0.01
-    by_answer = [row["share"] for row in sorted(findings["kv.competition"]["values"]["answers"], key=lambda row: row["answer"])]
-    assert by_answer == sorted(by_answer, reverse=True) and by_answer[0] > 1
-
-
-def test_folding_ends_copies_but_not_eviction(findings):
-    rows = findings["kv.fold"]["values"]["loads"]
-    folded, copied = ([row for row in rows if row["design"] == design] for design in ("fold", "copy"))
-    assert sum(row["copies"] for row in folded) == 0 < sum(row["copies"] for row in copied)
-    assert 0 < sum(row["dropped"] for row in folded) < sum(row["dropped"] for row in copied)
-    assert all(one["refused"] <= other["refused"] for one, other in zip(folded, copied))
-
-
-def test_each_claim_has_a_finding_at_an_honest_tier(findings):
-    mine = [finding for finding in findings.values() if finding["notebook"] == "02-kv-cache"]
-    assert {finding["claim"] for finding in mine} >= {"2a", "2b", "2c", "2d", "2e", "2f"}
-    for finding in mine:
-        assert finding["tier"] in ("gpu", "sm12x") or finding["id"] not in ("kv.skip-gpu", "kv.allocation", "kv.interference", "kv.predicate-here")
-    paths = findings["kv.survivors"]["values"]["paths"]
-    assert [row["wrong blocks"] > 0 for row in paths if row["patch"] == "published"] == [False, True]
-    assert all(row["wrong blocks"] == 0 for row in paths if row["patch"] == "revised")

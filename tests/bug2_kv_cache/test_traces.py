@@ -17,11 +17,14 @@ def save(path, *rows):
     return path
 
 
+def write(path, trace):
+    return save(path, *(each._asdict() | {"hash_ids": list(each.hash_ids)} for each in trace))
+
+
 @pytest.mark.parametrize("generate", [traces.chat, traces.agents, traces.documents])
 def test_generated_traces_come_back_from_a_file_and_depend_on_the_seed_alone(generate, tmp_path):
     trace = generate(seed=5)
-    traces.write(tmp_path / "trace.jsonl", trace)
-    assert traces.read(tmp_path / "trace.jsonl") == trace == generate(seed=5) != generate(seed=6)
+    assert traces.read(write(tmp_path / "trace.jsonl", trace)) == trace == generate(seed=5) != generate(seed=6)
     assert [request.timestamp for request in trace] == sorted(request.timestamp for request in trace)
 
 
@@ -72,8 +75,3 @@ def test_an_empty_or_missing_or_binary_file_is_an_error(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CollectionError, match="cannot be read"):
         traces.read(tmp_path / "binary.jsonl")
-
-
-def test_describe_counts_what_is_there():
-    told = traces.describe(traces.documents(texts=3, questions=2))
-    assert told["requests"] == 6 and told["blocks named"] > told["distinct blocks"] > 0

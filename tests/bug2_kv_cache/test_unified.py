@@ -1,13 +1,15 @@
 """The attributes of machines, the predicates over them, and the measurements that need a GPU (which skip where there is none)."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 
 from lib.bug2_kv_cache import blocks, designs, traces, transfer, unified
 from lib.errors import CollectionError
+from lib.instruments import devices, timing
 
-gpu = pytest.mark.skipif(bool(transfer.why_not()), reason=transfer.why_not() or "there is a GPU")
+gpu = pytest.mark.skipif(bool(timing.why_not()), reason=timing.why_not() or "there is a GPU")
 
 
 def row(name):
@@ -19,14 +21,14 @@ def predicate(project):
 
 
 def test_every_cell_has_a_value_a_way_and_a_link():
-    cells = unified.cells()
+    cells = unified.readings()
     assert cells["value"].isin([0, 1]).all() and cells["how"].isin(unified.HOW).all()
     assert cells["source"].str.startswith("https://").all() and not cells["source"].str.contains(" ").any()
     assert all(each["source"].startswith("https://") and each["cost"] for each in unified.facts()["predicate"])
 
 
 def test_what_is_not_recorded_stays_unknown_and_what_is_derived_says_so():
-    table = unified.table().set_index("machine")
+    table = unified.machines().set_index("machine")
     assert table.loc["RTX Spark, N1X (Windows)", "pageable_memory_access"] == unified.UNKNOWN
     assert table.loc["Jetson Orin", "pageable_memory_access"] == "0 (derived)"
     assert table.loc["DGX Spark, GB10 (Linux)", "integrated"] == "1"
@@ -47,8 +49,8 @@ def test_unified_addressing_is_wrong_on_every_second_memory():
 
 
 def test_compute_capabilities_say_nothing_of_a_machine_without_one():
-    assert unified.answer(predicate("vLLM before 35356"), row("any discrete card, Windows")) is None
-    assert unified.answer(predicate("vLLM before 35356"), row("Jetson Orin")) is True
+    assert unified.judge(predicate("vLLM before 35356"), row("any discrete card, Windows")) == unified.UNKNOWN
+    assert unified.judge(predicate("vLLM before 35356"), row("Jetson Orin")) == "right"
 
 
 def test_a_cell_without_a_link_is_an_error(tmp_path, monkeypatch):
@@ -60,14 +62,6 @@ def test_a_cell_without_a_link_is_an_error(tmp_path, monkeypatch):
         unified.facts.__wrapped__()
 
 
-def test_the_finding_names_the_wrong_machines(findings):
-    values = findings["kv.predicate"]["values"]
-    wrong = {each["project"]: each["wrong on"] for each in values["predicates"]}
-    assert findings["kv.predicate"]["verdict"] == "refuted"
-    assert (wrong["TensorRT-LLM 12301, as published"], wrong["TensorRT-LLM 12301, now"]) == (5, 0)
-    assert all(each["value"] in (0, 1) for each in values["cells"])
-
-
 def test_stale_blocks_on_other_memory_are_counted_alike(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(transfer, "buffer", lambda allocator, nbytes: contextlib.nullcontext(torch.zeros(nbytes, dtype=torch.uint8)))
@@ -77,8 +71,20 @@ def test_stale_blocks_on_other_memory_are_counted_alike(monkeypatch):
     assert list(table["wrong"]) == list(ledger["wrong"]) and table.loc["skip", "wrong"] > 0 == table.loc[["copy", "relabel", "fold"], "wrong"].sum()
 
 
-def test_without_a_gpu_the_reason_is_one_line():
-    assert "\n" not in transfer.why_not()
+def test_what_others_measured_has_a_link_and_is_none_of_what_its_source_took_back():
+    rows = unified.measured()
+    assert rows["link"].str.startswith("https://").all() and rows["access"].isin(["stream", "random"]).all()
+    streams = {tuple(each) for each in rows[["cudaMalloc", "pinned", "managed"]].to_numpy()}
+    assert (224, 200, 162) not in streams and (207, 191, 147) in streams
+
+
+def test_this_machine_s_gpus_stand_before_the_recorded_ones(monkeypatch):
+    here = SimpleNamespace(name="A GPU", capability=(12, 0), integrated=False, pageable_memory_access=True, host_page_tables=False,
+                           concurrent_managed_access=True, unified_addressing=True)
+    monkeypatch.setattr(devices, "gpus", lambda: [here])
+    first = unified.machines().iloc[0]
+    assert (first["machine"], first["one memory"], first["integrated"], first["pageable_memory_access"], first["host_native_atomic"]) == (
+        "A GPU (here)", "?", "0", "1", "?")
 
 
 def test_an_unknown_allocator_is_an_error():

@@ -1,0 +1,80 @@
+"""Which path of TensorRT-LLM has a second pool: as it was read, and in its own source."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+
+from lib.subjects import patches
+
+FACTS = Path(__file__).with_name("paths.toml")
+MANAGER = "cpp/tensorrt_llm/batch_manager/kvCacheManager.cpp"
+EXECUTOR = "tensorrt_llm/_torch/pyexecutor/resource_manager.py"
+PATCHES = {kind: f"02-kv-cache.{kind}.tensorrt-llm.diff" for kind in ("published", "revised")}
+COPY = r"mTransferManager->(onboard|offload)\("
+UNIFIED = re.compile(r"if \(.*(isUnifiedMemorySystem|sharesHostMemory)")
+
+
+def facts():
+    """What was read of the published change and of the code around it (DataFrame)."""
+    rows = tomllib.loads(FACTS.read_text())
+    return pd.DataFrame(rows["fact"])[["what", "as read", "link"]]
+
+
+def recorded():
+    """The paths as they were read (DataFrame: patch, path, skips, second pool, link)."""
+    return pd.DataFrame(tomllib.loads(FACTS.read_text())["path"])
+
+
+def guarded(code, place):
+    """Whether a block around a place in C++ code opens under a test for one memory."""
+    depth = 0
+    for brace in reversed(list(re.finditer(r"[{}]", code[:place]))):
+        depth += 1 if brace[0] == "}" else -1
+        if depth < 0:
+            depth, before = 0, code[:brace.start()].rstrip()
+            if UNIFIED.search(before.splitlines()[-1]):
+                return True
+    return False
+
+
+def copies(code):
+    """The copies in kvCacheManager.cpp: ``skipped`` under a test for one memory (DataFrame)."""
+    return pd.DataFrame([{"line": code[:found.start()].count("\n") + 1, "copy": found[1],
+                          "skipped": guarded(code, found.start())}
+                         for found in re.finditer(COPY, code)])
+
+
+def survey(tree):
+    """The paths in a tree's own source, as it is and with each patch that fits (DataFrame).
+
+    The columns of `recorded`, with the file that was read as ``link``; empty where the tree (Path
+    or None, as `tensorrt_llm.find` gives it) lacks the files, as an installed package does.
+    """
+    rows = []
+    if tree is None or not all(Path(tree, name).is_file() for name in (MANAGER, EXECUTOR)):
+        return pd.DataFrame()
+    for kind, names in {"none": (), **{kind: (name,) for kind, name in PATCHES.items()}}.items():
+        if any(patches.Patch(name).state(tree) != patches.READY for name in names):
+            continue
+        with patches.patched(tree, *names, files=(MANAGER, EXECUTOR)) as copy:
+            manager, executor = (Path(copy, name).read_text() for name in (MANAGER, EXECUTOR))
+        dropped = [guarded(manager, found.start())
+                   for found in re.finditer(r"freeSecondaryMemBytes = 0;", manager)]
+        skips = bool(copies(manager)["skipped"].any())
+        kept = re.search(r"\"host_cache_size\": 0\b", executor) is None
+        rows += [(kind, "C++ engine", skips, not any(dropped), MANAGER),
+                 (kind, "PyTorch", skips, kept, EXECUTOR)]
+    return pd.DataFrame(rows, columns=["patch", "path", "skips", "second pool", "link"])
+
+
+def replayed(rows, survived):
+    """The paths (`recorded` or `survey`) with what the model lost by each design (DataFrame)."""
+    counts = survived.set_index("design")
+    design = ["fold" if not second else "skip" if skips else "copy"
+              for skips, second in zip(rows["skips"], rows["second pool"])]
+    found = counts.loc[design, ["copies", "wrong", "hits"]].reset_index(drop=True)
+    named = ["one pool" if each == "fold" else each for each in design]
+    return rows.reset_index(drop=True).assign(design=named).join(
+        found.rename(columns={"wrong": "wrong blocks"}))
