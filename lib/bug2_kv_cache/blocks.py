@@ -51,17 +51,11 @@ class Counts:
 class BlockManager:
     """Blocks in two pools; the free queues are LRU and keep contents for reuse until taken.
 
-    Parameters
-    ----------
-    primary, secondary : int
-        Blocks in each pool.
-    design : str
-        ``copy``: an evicted block is copied to a secondary slot, and back when a prefix asks for
-        it. ``relabel``: it stays where it lies and trades labels with a secondary slot; kernels
-        must reach both pools. ``fold``: one pool of primary + secondary blocks. ``skip``: as
-        published in pull request 12301: slots are traded as in ``copy``, contents are not copied.
-    store : storage.Ledger, optional
-        Storage whose contents are checked at every hit; needed to count wrong blocks.
+    ``copy``: an evicted block is copied to a secondary slot, and back when a prefix asks for it.
+    ``relabel``: it stays where it lies and trades labels with a secondary slot; kernels must reach
+    both pools. ``fold``: one pool of primary + secondary blocks. ``skip``, as published in pull
+    request 12301: slots are traded as in ``copy``, contents are not copied. Wrong blocks are
+    counted if there is a `store` (`storage.Ledger`), whose contents are checked at every hit.
     """
 
     def __init__(self, primary, secondary=0, design="copy", store=None):
@@ -118,7 +112,7 @@ class BlockManager:
     def claim(self, keys, generated=0):
         """Claim a sequence's blocks: the longest cached prefix, then fresh ones (list of keys)."""
         counts, store, held = self.counts, self.store, self.held
-        primary, secondary = self.primary, self.secondary
+        primary, secondary, take = self.primary, self.secondary, self.take
         matched = onboarded = 0
         for key in keys:
             if entry := held.get(key):
@@ -141,7 +135,6 @@ class BlockManager:
         counts.requests += 1
         fresh = [*keys[matched:], *range(self.private, self.private + generated)]
         self.private += generated
-        take = self.take
         for key in fresh:
             slot = primary.pop(key, None)  # found: its parent is gone, so it cannot be matched
             if slot is None:

@@ -16,16 +16,8 @@ def compare(trace, model, pool_bytes, batch=4, bandwidth=273e9):
     """Replay a trace through each design with pools of `pool_bytes` in all, halved or folded.
 
     Only requests that the smaller, primary pool can hold are replayed, so that all designs serve
-    the same ones.
-
-    Parameters
-    ----------
-    model : str
-        A model of `models`; weights in NVFP4, cached values in bfloat16.
-    batch : int
-        Sequences alive at once, which share one reading of the weights.
-    bandwidth : float
-        Bytes/s of the one memory: 273e9 is a DGX Spark's.
+    the same ones. `batch` sequences are alive at once and share one reading of the weights, in
+    NVFP4; cached values are bfloat16. `bandwidth` is in bytes/s: 273e9 is a DGX Spark's.
 
     Returns
     -------
@@ -48,8 +40,7 @@ def compare(trace, model, pool_bytes, batch=4, bandwidth=273e9):
                      **counts.costs(block, bandwidth), "decode_seconds": decode,
                      "refused": sum(request.blocks > room for request in trace)})
     table = pd.DataFrame(rows)
-    time = table["decode_seconds"].where(table["decode_seconds"] > 0)
-    return table.assign(share=table["seconds"] / time)
+    return table.assign(share=table["seconds"] / (decode or float("nan")))
 
 
 def survival(trace, primary, secondary, batch=2, **options):
@@ -70,11 +61,11 @@ def survival(trace, primary, secondary, batch=2, **options):
 
 
 def remembered(inputs, model, make):
-    """A table that is computed once for its inputs and the model's configuration (DataFrame)."""
+    """A table that is made once for its inputs and the model's configuration (DataFrame)."""
     def ask(folder):
         return json.loads(make().to_json(orient="records"))
 
-    key = inputs | {"configuration": models.config(model)}
+    key = inputs | {"model": model, "configuration": models.config(model)}
     return pd.DataFrame(cache.remember("kv-designs", key, ask).value)
 
 
@@ -90,7 +81,7 @@ def loads(model, pools, seed=0, recorded=None, **options):
         return pd.concat([compare(trace, model, pool, **options).assign(load=name)
                           for name, trace in known.items() for pool in pools], ignore_index=True)
 
-    return remembered({"study": "loads", "model": model, "pools": list(pools), "seed": seed,
+    return remembered({"study": "loads", "pools": list(pools), "seed": seed,
                        "recorded": recorded, "options": options}, model, make)
 
 
@@ -109,9 +100,9 @@ def grid(model, contexts, pools, runs=30, steps=10, output=200, seed=0, **option
                        for pool in pools]
         return pd.concat(tables, ignore_index=True)
 
-    return remembered({"study": "grid", "model": model, "contexts": list(contexts),
-                       "pools": list(pools), "agents": [runs, steps, output], "seed": seed,
-                       "options": options}, model, make)
+    return remembered({"study": "grid", "contexts": list(contexts), "pools": list(pools),
+                       "agents": [runs, steps, output], "seed": seed, "options": options},
+                      model, make)
 
 
 def answers(model, lengths, pool_bytes, seed=0, **options):
@@ -121,14 +112,13 @@ def answers(model, lengths, pool_bytes, seed=0, **options):
 
 
 def gain(table, keys):
-    """What folding changes for each value of the columns `keys` (DataFrame).
+    """What folding ends (``share`` of copies) and adds (``points`` of hit rate), by some columns.
 
-    ``share`` is that of the copies that it ends, ``points`` are those of hit rate that it adds.
+    NaN where no request fits (DataFrame).
     """
     wide = table.pivot_table(index=keys, columns="design",
                              values=["share", "hit_rate", "requests"], dropna=False)
-    served = wide["requests", "copy"] > 0
+    requests = wide["requests", "copy"]
     points = 100 * (wide["hit_rate", "fold"] - wide["hit_rate", "copy"])
-    return pd.DataFrame({"share": wide["share", "copy"].where(served),
-                         "points": points.where(served),
-                         "requests": wide["requests", "copy"]}).reset_index()
+    found = {"share": wide["share", "copy"], "points": points, "requests": requests}
+    return pd.DataFrame(found).where(requests > 0).assign(requests=requests).reset_index()

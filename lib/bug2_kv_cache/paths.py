@@ -47,23 +47,21 @@ def copies(code):
 
 
 def survey(tree):
-    """The paths in a tree's own source, as it is and with each patch that fits (DataFrame).
+    """The paths in a tree's own source, as it is and with each patch (DataFrame).
 
-    The columns of `recorded`, with the file that was read as ``link``; empty where the tree (Path
-    or None, as `tensorrt_llm.find` gives it) lacks the files, as an installed package does.
+    The columns of `recorded`, with the file that was read as ``link``. Empty without a tree, and
+    where the patches do not fit it: an installed package lacks the files.
     """
-    rows = []
-    if tree is None or not all(Path(tree, name).is_file() for name in (MANAGER, EXECUTOR)):
+    if not tree or any(patches.Patch(name).state(tree) != patches.READY
+                       for name in PATCHES.values()):
         return pd.DataFrame()
-    for kind, names in {"none": (), **{kind: (name,) for kind, name in PATCHES.items()}}.items():
-        if any(patches.Patch(name).state(tree) != patches.READY for name in names):
-            continue
+    rows = []
+    for kind, names in {"none": [], **{kind: [name] for kind, name in PATCHES.items()}}.items():
         with patches.patched(tree, *names, files=(MANAGER, EXECUTOR)) as copy:
             manager, executor = (Path(copy, name).read_text() for name in (MANAGER, EXECUTOR))
         dropped = [guarded(manager, found.start())
                    for found in re.finditer(r"freeSecondaryMemBytes = 0;", manager)]
-        skips = bool(copies(manager)["skipped"].any())
-        kept = re.search(r"\"host_cache_size\": 0\b", executor) is None
+        skips, kept = copies(manager)["skipped"].any(), '"host_cache_size": 0' not in executor
         rows += [(kind, "C++ engine", skips, not any(dropped), MANAGER),
                  (kind, "PyTorch", skips, kept, EXECUTOR)]
     return pd.DataFrame(rows, columns=["patch", "path", "skips", "second pool", "link"])

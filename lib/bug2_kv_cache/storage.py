@@ -69,8 +69,7 @@ def pages(blocks, file=None):
 def arrangements(blocks):
     """Three ways to lay out two pools of `blocks` blocks (dict of name to a pair of pools).
 
-    ``two allocations`` is TensorRT-LLM's; ``one allocation, two halves`` shares an address space;
-    in ``one memory, mapped twice`` slot i of either pool is the same physical page.
+    ``two allocations`` is TensorRT-LLM's; mapped twice, slot i of either pool is the same page.
     """
     halves = pages(2 * blocks)
     with tempfile.TemporaryFile() as file:
@@ -84,8 +83,7 @@ def arrangements(blocks):
 def shared(layouts):
     """How much memory two pools share, by the kernel's page map and by writing (DataFrame).
 
-    ``slots written through`` are those of the first pool that change when the second is written;
-    it needs no right to see page frames. The pools are overwritten.
+    ``slots written through`` change when the other pool is written. The pools are overwritten.
     """
     rows = []
     for name, (primary, secondary) in layouts.items():

@@ -6,6 +6,7 @@ more than a sixteenth of the free memory: managed memory and integrated GPUs sha
 
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,14 +27,6 @@ def limit():
     return min(torch.cuda.mem_get_info()[0], psutil.virtual_memory().available) // SHARE
 
 
-class Pointer:
-    """Memory of the driver's as torch takes it (``__cuda_array_interface__``, uint8)."""
-
-    def __init__(self, address, nbytes):
-        self.__cuda_array_interface__ = {"shape": (nbytes,), "typestr": "|u1",
-                                         "data": (int(address), False), "version": 3}
-
-
 def allocate(allocator, nbytes):
     """Allocate without touching: the address (int), and what frees it (callable)."""
     from cuda.bindings import driver as cuda
@@ -41,18 +34,16 @@ def allocate(allocator, nbytes):
     if allocator == "pageable":
         memory = np.empty(nbytes, np.uint8)
         return memory.ctypes.data, lambda: memory.resize(0, refcheck=False)
-    if allocator == "pinned":
-        address = int(driver.value(cuda.cuMemHostAlloc(nbytes, 0)))
-        return address, lambda: driver.value(cuda.cuMemFreeHost(address))
-    if allocator == "managed":
-        everywhere = cuda.CUmemAttach_flags.CU_MEM_ATTACH_GLOBAL.value
-        address = int(driver.value(cuda.cuMemAllocManaged(nbytes, everywhere)))
-    elif allocator == "device":
-        address = int(driver.value(cuda.cuMemAlloc(nbytes)))
-    else:
+    everywhere = cuda.CUmemAttach_flags.CU_MEM_ATTACH_GLOBAL.value
+    ways = {"pinned": (cuda.cuMemHostAlloc, (0,), cuda.cuMemFreeHost),
+            "managed": (cuda.cuMemAllocManaged, (everywhere,), cuda.cuMemFree),
+            "device": (cuda.cuMemAlloc, (), cuda.cuMemFree)}
+    if allocator not in ways:
         raise CollectionError(f"unknown allocator {allocator!r}",
                               f"use one of {', '.join(ALLOCATORS)}")
-    return address, lambda: driver.value(cuda.cuMemFree(address))
+    take, flags, give_back = ways[allocator]
+    address = int(driver.value(take(nbytes, *flags)))
+    return address, lambda: driver.value(give_back(address))
 
 
 @contextmanager
@@ -73,8 +64,10 @@ def buffer(allocator, nbytes):
         yield torch.zeros(nbytes, dtype=torch.uint8, pin_memory=True)
     else:
         address, free = allocate(allocator, nbytes)
+        found = {"shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3}
         try:
-            yield torch.as_tensor(Pointer(address, nbytes), device="cuda").zero_()
+            pointer = SimpleNamespace(__cuda_array_interface__=found)
+            yield torch.as_tensor(pointer, device="cuda").zero_()
             torch.cuda.synchronize()
         finally:
             free()

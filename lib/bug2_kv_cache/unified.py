@@ -44,13 +44,9 @@ def measured():
 
 def here():
     """This machine's GPUs in the same form, each cell read by the driver here (list of dict)."""
-    rows = []
-    for gpu in devices.gpus():
-        answers = {name: getattr(gpu, name) for name in ATTRIBUTES[:-1]}
-        rows.append({"name": f"{gpu.name} (here)", "capability": list(gpu.capability),
-                     "one_memory": None, "source": "",
-                     **{name: [int(value), "read", ""] for name, value in answers.items()}})
-    return rows
+    return [{"name": f"{gpu.name} (here)", "one_memory": None,
+             **{name: [int(getattr(gpu, name)), "read", ""] for name in ATTRIBUTES[:-1]}}
+            for gpu in devices.gpus()]
 
 
 def machines():
@@ -106,14 +102,14 @@ def verdicts():
 
 def mistakes():
     """Each predicate: on how many machines it is wrong or unknown, and on which (DataFrame)."""
-    rows = []
+    rows, table = [], verdicts().set_index("machine")
     for each in facts()["predicate"]:
-        found = {row["name"]: judge(each, row) for row in facts()["machine"]}
-        wrong = [name for name, said in found.items() if said.startswith("wrong")]
-        pairs = (f"{major}.{minor}" for major, minor in each.get("capabilities", ()))
+        said = table[each["project"]]
+        wrong = said.index[said.str.startswith("wrong")]
+        pairs = ", ".join(f"{major}.{minor}" for major, minor in each.get("capabilities", ()))
         rows.append({"project": each["project"],
-                     "asks for": each.get("attribute") or "compute capability " + ", ".join(pairs),
-                     "wrong on": len(wrong), "unknown on": list(found.values()).count(UNKNOWN),
+                     "asks for": each.get("attribute", f"compute capability {pairs}"),
+                     "wrong on": len(wrong), "unknown on": int((said == UNKNOWN).sum()),
                      "machines": "; ".join(wrong), "a mistake costs": each["cost"],
                      "source": each["source"]})
     return pd.DataFrame(rows)
