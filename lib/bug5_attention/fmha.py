@@ -157,7 +157,7 @@ def compiled(tc, tree, names, target):
         try:
             unit = build(tc, tree, name, target)
         except CollectionError as error:
-            rows.append({"kernel": name, "refused": str(error)})
+            rows.append({"kernel": name, "refused": str(error).partition("\n")[0]})
             continue
         used = sass.total(sass.opcodes(tc, (unit.folder / "kernel.cubin").read_bytes()).values())
         rows.append({"kernel": name, "refused": "", "instructions": ", ".join(used.index),

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import shutil
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -70,90 +69,48 @@ def test_a_compiler_that_is_too_old_is_told(tc, tree, cache_folder):
     assert "nvidia-cuda-nvcc==" in error.value.next_step
 
 
-def test_a_refusal_of_the_compiler_is_passed_on():
-    with pytest.raises(CollectionError, match="error: no such thing"):
-        fmha.done(SimpleNamespace(returncode=1, stderr="In file x\nx.cu(3): error: no such thing\n", stdout=""))
-    assert fmha.done(SimpleNamespace(returncode=0, stderr="a", stdout="b")) == "ab"
+def test_a_kernel_that_is_refused_is_a_row_and_not_the_end(tc, tree, monkeypatch):
+    """How many compile is counted: it is not the number that were tried."""
+    def refuse(tc, tree, name, target, build=fmha.build):
+        if name == "refused":
+            raise CollectionError("the compiler refuses it: no such thing", "nothing")
+        return build(tc, tree, name, target)
+    monkeypatch.setattr(fmha, "build", refuse)
+    table = fmha.compiled(tc, tree, [PAGED, "refused"], "sm_121a")
+    assert list(table["refused"]) == ["", "the compiler refuses it: no such thing"]
+    assert table["shared memory (B)"].iloc[0] == 81920 and pd.isna(table["shared memory (B)"].iloc[1])
 
 
-def test_the_gate_is_where_it_was_read(tree):
-    places = trtllm_gen.places(tree).set_index("gate")
-    assert "kSM_100" in places.loc["trtllm-gen runner", "text"] and "kSM_103" in places.loc["trtllm-gen runner", "text"]
-    assert len(places) == len(trtllm_gen.PLACES) == len(trtllm_gen.places(wheels.source("flashinfer-python", "0.7.2.post1")))
+def test_what_the_compiler_says_is_passed_on(tc, tree, cache_folder, monkeypatch):
+    monkeypatch.setattr(fmha, "source", lambda tree, name: "no such thing;")
+    with pytest.raises(CollectionError, match="the compiler refuses it: .*no"):
+        fmha.build(tc, tree, PAGED)
 
 
-def test_places_of_a_tree_without_them(tmp_path):
-    assert trtllm_gen.places(tmp_path).empty and trtllm_gen.places(tmp_path, trtllm_gen.TENSORRT_LLM).empty
+@pytest.mark.parametrize("other", ["harness", "patches", "kernels"])
+def test_the_runner_is_asked_again_when_what_it_depends_on_changes(tc, tree, tmp_path, monkeypatch, other):
+    keys = []
 
-
-def test_the_places_of_tensorrt_llm_are_found_by_their_text(tmp_path):
-    lines = {"attentionOp.h": "bool mUseTllmGen = (mSM >= 100) && (mSM != 120);", "cudaUtils.h": "if (sm == 121 && !queryRealSmArch)",
-             "fmhaDispatcher.cpp": ", mUseTllmGen(isSM100Family())", "trtllm_gen.py": "if sm not in (100, 103):"}
-    for _, file, _ in trtllm_gen.TENSORRT_LLM:
-        path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"first\n    {lines[path.name]}\nlast\n")
-    found = trtllm_gen.places(tmp_path, trtllm_gen.TENSORRT_LLM)
-    assert list(found["line"]) == [2] * 4 and dict(zip(found["file"], found["text"])) == lines
+    def remember(kind, inputs, ask):
+        keys.append(trtllm_gen.cache.digest(trtllm_gen.cache.content(inputs)))
+        return SimpleNamespace(value=[["121", "a case", "Unsupported architecture"]])
+    monkeypatch.setattr(trtllm_gen.cache, "remember", remember)
+    meta = [b"one"]
+    monkeypatch.setattr(trtllm_gen.cubins, "read", lambda *_: meta)
+    trtllm_gen.answers(tc, tree, None)
+    if other == "harness":
+        monkeypatch.setattr(trtllm_gen, "HARNESS", tmp_path / "other.cpp")
+        (tmp_path / "other.cpp").write_text("// other")
+    meta[0] = b"two" if other == "kernels" else b"one"
+    answered = trtllm_gen.answers(tc, tree, None, *(["05-attention.revised.flashinfer-0.6.6.diff"] if other == "patches" else []))
+    assert keys[0] != keys[1] and list(answered["outcome"]) == ["refused"]
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
-def test_the_patch_of_flashinfer_is_a_diff_that_git_takes(tree, tmp_path):
+def test_the_patch_of_flashinfer_is_applied_and_taken_back(tree):
     patch = patches.Patch("05-attention.revised.flashinfer-0.6.6.diff")
     with wheels.scratch(tree, *patch.files) as copy:
-        for command in (["init", "--quiet"], ["apply", "--check", str(patch.path)]):
-            subprocess.run(["git", "-C", copy, *command], check=True)
         patch.apply(copy)
         assert patch.state(copy) == patches.APPLIED
         patch.revert(copy)
         assert (copy / patch.files[0]).read_text() == (tree / patch.files[0]).read_text()
-
-
-def test_the_patch_of_tensorrt_llm_finds_its_lines(tmp_path):
-    patch = patches.Patch("05-attention.published.tensorrt-llm.diff")
-    for change in patch.changes:
-        path = tmp_path / change.file
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join(["// before"] * 7 + list(change.old) + ["// after"] * 3))
-    patch.apply(tmp_path)
-    assert "isSM100Family()" in (tmp_path / patch.files[0]).read_text()
-    assert patch.state(tmp_path) == patches.APPLIED
-
-
-def test_what_the_runner_answered(findings):
-    answers = pd.DataFrame(findings["attention.runner"]["values"]["answers"])
-    outcomes = answers.groupby("sm")["outcome"].unique().map(list).to_dict()
-    assert outcomes == {90: ["refused"], 100: ["kernel"], 103: ["kernel"], 110: ["refused"], 120: ["refused"], 121: ["refused"]}
-    assert answers.groupby("sm").size().eq(72).all()
-    assert answers.loc[answers["sm"] == 121, "answer"].str.endswith("Unsupported architecture").all()
-    assert answers.loc[answers["sm"] == 103, "answer"].str.startswith("fmhaSm10").all()
-    assert not answers["answer"].str.contains("/").any(), "a path of this machine is in the evidence"
-
-
-def test_the_patched_runner_takes_the_same_kernels(findings):
-    found = findings["attention.sm100-path"]
-    assert (found["claim"], found["verdict"], found["tier"]) == (None, "confirmed", "executed")
-    answers = pd.DataFrame(found["values"]["answers"])
-    kept = answers[answers["sm"].isin([100, 103])]
-    assert len(kept) == 144 and (kept["answer"] == kept["answer after"]).all()
-    told = answers.loc[answers["sm"] == 121, "answer after"]
-    assert told.str.contains("SM121").all() and told.str.contains("xqa").all() and told.str.contains("fa2").all()
-
-
-def test_what_the_fallback_is(findings):
-    sources, compiled = findings["attention.fallback-sources"], findings["attention.fallback"]
-    assert [len(rows) for rows in sources["values"]["kernels"].values()] == [225, 9, 201]
-    rows = pd.DataFrame(compiled["values"]["compiled"])
-    assert (compiled["claim"], compiled["verdict"], compiled["tier"]) == ("5c", "refined", "compiled")
-    assert (rows["shared memory (B)"] <= rows["of (B)"]).all() and set(rows["of (B)"]) == {101376}
-    assert list(rows["shared memory (B)"]) == [81920, 32768, 81920]
-    assert [each.partition(".")[0] for each in rows["instructions"]] == ["HMMA", "QMMA", "HMMA"]
-    assert not rows["instructions"].str.contains("UTC|SF").any(), "it would need tcgen05 or block scaling"
-
-
-def test_where_gb10_was_sent(findings):
-    gates = pd.DataFrame(findings["attention.routing"]["values"]["gates"])
-    read = gates[gates["read at"] != ""]
-    assert len(read) == 6 and (read["SM121"] == "fallback").all() and (read[["SM100", "SM103"]] == "trtllm-gen").all().all()
-    assert (gates.loc[gates["read at"] == "", "SM121"] == "trtllm-gen").all()
-    assert read["read at"].str.fullmatch(r"https://github\.com/[\w-]+/TensorRT-LLM/blob/[0-9a-f]{40}/\S+").all()
