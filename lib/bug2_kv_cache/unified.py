@@ -62,22 +62,15 @@ def machines():
 
 
 def readings():
-    """Every recorded cell (DataFrame: machine, attribute, value, how, source)."""
+    """Every recorded cell, beside the fact ``one_memory`` of its machine (DataFrame)."""
     rows = []
     for row in facts()["machine"]:
         cells = {"one_memory": (int(row["one_memory"]), "read", row["source"])}
         cells |= {name: row[name] for name in ATTRIBUTES if name in row}
-        rows += [(row["name"], name, *cell) for name, cell in cells.items()]
-    rows.sort(key=lambda row: row[1] != "one_memory")
-    return pd.DataFrame(rows, columns=["machine", "attribute", "value", "how", "source"])
-
-
-def answers(attribute):
-    """What an attribute says where it is known, beside the fact ``one_memory`` (DataFrame)."""
-    return pd.DataFrame([{"machine": row["name"], "one_memory": row["one_memory"],
-                          **dict(zip(("value", "how", "source"), row[attribute]))}
-                         for row in facts()["machine"] if attribute in row]
-                        ).astype({"value": bool})
+        rows += [(row["name"], row["one_memory"], name, *cell) for name, cell in cells.items()]
+    rows.sort(key=lambda row: row[2] != "one_memory")
+    return pd.DataFrame(rows, columns=["machine", "one_memory", "attribute", "value", "how",
+                                       "source"])
 
 
 def judge(predicate, row):
