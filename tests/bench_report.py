@@ -17,6 +17,9 @@ from lib.report import runner
 from lib.subjects import wheels
 from tests.conftest import CHROMIUM, ROOT, command
 
+LAST = [ROOT / "notebooks/08-scoreboard.ipynb"]  # reads what the others state
+STATING = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path not in LAST]
+
 
 def _timed(words, **keywords):
     """Run to the end: seconds, and the highest sum of unshared memory of the process and its children, in bytes."""
@@ -66,29 +69,45 @@ def _best_schedule(seconds):
     return min(max(sum(t for t, s in zip(seconds, split) if s), sum(t for t, s in zip(seconds, split) if not s)) for split in splits)
 
 
+def _papermill(paths, folder, environment, *more):
+    """Seconds that papermill's command line takes for notebooks, one after the other."""
+    start = time.perf_counter()
+    for path in paths:
+        subprocess.run([sys.executable, "-m", "papermill", path, Path(folder, path.name), "--cwd", path.parent, "--no-progress-bar", *more],
+                       cwd=ROOT, env=environment, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def report_against_papermill():
+    """The whole of ``make report``, warm, against papermill's command line over the same notebooks one after the other."""
+    environment = os.environ | runner.environment(Path(sys.prefix) / "jupyter")
+    with tempfile.TemporaryDirectory() as folder:
+        words, keywords = command("report", outputs=Path(folder, "out"))
+        _timed(words, **keywords)
+        evidence = ("-p", "evidence_json", Path(folder, "out/evidence.json"))
+        ours, theirs = [], []
+        for _ in range(2):
+            ours.append(_timed(words, **keywords)[0])
+            theirs.append(_papermill(STATING, folder, environment) + _papermill(LAST, folder, environment, *evidence))
+    return [_row(f"make report ({min(ours):.0f} s) over sequential papermill ({min(theirs):.0f} s)", min(ours) / min(theirs), 1.0, "ratio")]
+
+
 def runner_against_papermill():
     """One job against papermill's command line over the same notebooks, in both orders; two jobs against the best schedule."""
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     environment = os.environ | runner.environment(Path(sys.prefix) / "jupyter")
-    script = ("import sys; from pathlib import Path; from lib import runner; out = Path(sys.argv[1]); "
-              "jobs = [runner.Job(p, out / p.name) for p in sorted(Path('notebooks').glob('*.ipynb'))]; "
+    script = ("import sys; from pathlib import Path; from lib.report import runner; out = Path(sys.argv[1]); "
+              "jobs = [runner.Job(Path(p), out / Path(p).name) for p in sys.argv[4:]]; "
               "list(runner.run(runner.longest_first(jobs, Path(sys.argv[3])), int(sys.argv[2])));"
               "print(*[round(j.elapsed, 3) for j in jobs])")
     with tempfile.TemporaryDirectory() as folder:
         def ours(at_once, last="nowhere"):
             start = time.perf_counter()
-            done = subprocess.run([sys.executable, "-c", script, folder, str(at_once), str(last)], cwd=ROOT, env=environment, capture_output=True, text=True)
+            done = subprocess.run([sys.executable, "-c", script, folder, str(at_once), str(last), *STATING], cwd=ROOT, env=environment, capture_output=True,
+                                  text=True, check=True)
             return time.perf_counter() - start, [float(word) for word in done.stdout.split()]
 
-        def theirs():
-            start = time.perf_counter()
-            for path in notebooks:
-                subprocess.run([sys.executable, "-m", "papermill", path, Path(folder, path.name), "--cwd", path.parent, "--no-progress-bar"],
-                               cwd=ROOT, env=environment, capture_output=True, check=True)
-            return time.perf_counter() - start
-
         ours(2)
-        rounds = [(ours(1), theirs()), tuple(reversed((theirs(), ours(1))))]
+        rounds = [(ours(1), _papermill(STATING, folder, environment)), tuple(reversed((_papermill(STATING, folder, environment), ours(1))))]
         single = sum(mine[0] for mine, _ in rounds) / sum(other for _, other in rounds)
         alone = [min(times) for times in zip(*(mine[1] for mine, _ in rounds))]
         two = min(ours(2, folder)[0] for _ in range(2))
@@ -114,6 +133,6 @@ def index_in_a_browser():
 def autotuner_look_up():
     """The patched look-up over the original, cached and computed."""
     tree = wheels.source("flashinfer-python", "0.6.6")
-    with tuning.patched(tree, "04-autotuner.revised.flashinfer-0.6.6.diff") as changed:
-        cost = tuning.cost(autotuner.load(tree), changed, rounds=200)
+    changed = autotuner.patched(tree, "04-autotuner.revised.flashinfer-0.6.6.diff")
+    cost = tuning.look_up_cost(autotuner.load(tree), changed, rounds=200)
     return [_row(f"patched look-up, {path}", ratio, 1.05, "ratio") for path, ratio in zip(cost["path"], cost["ratio"])]

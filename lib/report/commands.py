@@ -186,9 +186,9 @@ def notebook(arguments):
         every = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
         raise CollectionError(f"{arguments.number!r} names {len(paths)} notebooks",
                               f"use the number of one of: {', '.join(path.stem for path in every)}")
+    given = parse(arguments.parameters, runner.parameters(paths[0]), paths[0].stem)
     folder = arguments.outputs / "single"
     folder.mkdir(exist_ok=True)
-    given = parse(arguments.parameters, runner.parameters(paths[0]), paths[0].stem)
     single = runner.Job(paths[0], folder / paths[0].name, given, arguments.cell_seconds)
     console.follow([single], 1)
     console.failures([single])

@@ -13,7 +13,7 @@ STEADY = ("compiled", "inspected")  # what a compiler or a package says is the s
 UNLIKE = ("verdict", "tier", "missing")
 ABSENT = "nothing"
 # Names of values that are the machine's, wherever they were taken.
-UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\(m?s\)$")
+UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\([mµ]?s\)")
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def named(name):
     """
     if not NAME.fullmatch(name):
         raise CollectionError(f"{name!r} cannot be the name of a recorded run",
-                              "use letters, digits, -, _ and . (at most 64): NAME=h100")
+                              "use letters, digits, -, _ and ., as in: make record NAME=h100")
 
 
 def read(path, largest=None):

@@ -9,15 +9,15 @@ from hypothesis import strategies as some
 
 from lib import evidence
 from lib.evidence import claims
-from lib.report import machines, record
-from tests.test_evidence import RUN, finding
-from tests.test_runner import GOOD, run
+from lib.report import comparison, machines, record
+from tests.evidence.test_findings import RUN, finding, of_schema_1
+from tests.report.test_runner import GOOD, run
 
 
 def written(folder, place, machine="m", findings=None, **more):
     path = folder / place / "evidence.json"
     path.parent.mkdir(parents=True)
-    kept = {"schema": 1, "run": RUN | {"machine": {"name": machine}, "toolchain": {"version": "13"}} | more, "findings": findings or [finding()]}
+    kept = {"schema": 2, "run": RUN | {"machine": {"name": machine}, "toolchain": {"version": "13"}} | more, "findings": findings or [finding()]}
     path.write_text(json.dumps(kept))
     return path.parent
 
@@ -27,19 +27,20 @@ def deep(levels):
 
 
 def text_of(**more):
-    return json.dumps({"schema": 1, "run": RUN, "findings": [finding()]} | more)
+    return json.dumps({"schema": 2, "run": RUN, "findings": [finding(claim="1a")]} | more)
 
 
 BAD = {
-    "empty": ("", "is damaged"), "cut": (text_of()[:-9], "is damaged"), "list": ("[1]", "not as the schema says"), "page": ("<!doctype html>", "is damaged"),
-    "foreign": ('{"results": []}', "'schema' is a required property"), "schema-2": (text_of(schema=2), "of schema 2"),
-    "verdict": (text_of(findings=[finding(verdict="true")]), "findings.0.verdict"), "twice": (text_of(findings=[finding(), finding()]), "two notebooks state"),
+    "empty": ("", "is damaged"), "cut": (text_of()[:-9], "is damaged"), "list": ("[1]", "of schema None"), "page": ("<!doctype html>", "is damaged"),
+    "foreign": ('{"results": []}', "of schema None"), "schema-3": (text_of(schema=3), "of schema 3"), "older": (json.dumps(of_schema_1(finding()) | {"findings": [7]}), "findings.0"),
+    "verdict": (text_of(findings=[finding(claim="1a", verdict="true")]), "findings.0.verdict"), "twice": (text_of(findings=[finding(), finding()]), "two notebooks state"),
     "nan": (text_of(run=RUN | {"x": float("nan")}), "is damaged"), "infinite": (text_of().replace('"values": {}', '"values": {"x": 1e999}'), "is damaged"),
     "surrogate": (text_of(run=RUN | {"commit": "\ud800"}), "is damaged"), "bytes": (b"\xff\xfe\x00{", "is damaged"),
     "deep": (text_of().replace('"values": {}', f'"values": {{"x": {deep(60)}}}'), "levels"), "abyss": (deep(200_000), "is damaged"),
     "many": (text_of(findings=[finding(f"f.{i}") for i in range(1001)]), "1,001 findings"), "huge": (" " * 5_000_001, "5,000,001 B"),
     "no-name": (text_of(run=RUN | {"machine": {}}), "run.machine"), "other-name": (text_of(run=RUN | {"name": "../../up"}), "run.name"),
-    "long-error": (json.dumps({"schema": 1, "run": "r" * 100_000, "findings": []}), "not as the schema says"),
+    "part": (text_of(findings=[finding(claim="1a") | {"parts": [{"says": "x", "holds": "yes", "tier": "gpu", "sources": []}]}]), "findings.0.parts.0.holds"),
+    "long-error": (json.dumps({"schema": 2, "run": "r" * 100_000, "findings": []}), "not as the schema says"),
 }
 
 
@@ -72,14 +73,18 @@ def test_machines_of_one_name_are_told_apart_and_one_run_is_shown_once(tmp_path)
     assert shown[0].label == "h100" and shown[1].label == "H100 (2)"
 
 
-def test_recorded_runs_are_found_in_order_and_hidden_folders_are_not(tmp_path, monkeypatch):
+def test_recorded_runs_are_found_in_order_and_hidden_folders_are_not(tmp_path):
     for name in ("h200", "h100", ".old"):
         written(tmp_path, name)
     assert [path.name for path in machines.recorded(tmp_path)] == ["h100", "h200"] and machines.recorded(tmp_path / "no") == []
-    monkeypatch.setenv("SM12X_OTHERS", f"{tmp_path / 'h200'}{os.pathsep}{tmp_path / 'x'}")
-    assert [path.name for path in machines.paths()] == ["h200", "x"]
-    monkeypatch.setenv("SM12X_OTHERS", "")
-    assert machines.paths() == []
+
+
+def test_other_machines_are_given_by_their_paths_in_one_text_or_else_are_the_recorded_ones(tmp_path):
+    mine, path = {"run": RUN, "findings": []}, written(tmp_path, "h200", "H200")
+    shown = comparison.runs(mine, f"{path}{os.pathsep}{tmp_path / 'x'}")
+    assert [each.label for each in shown.others] == ["H200"] and len(shown.refused) == len(shown.compared) == 1
+    assert comparison.runs(mine, "").others == []
+    assert [each.label for each in comparison.runs(mine).others] == [path.name for path in machines.recorded()]
 
 
 VALUES = some.recursive(some.none() | some.booleans() | some.integers(0, 3) | some.sampled_from(["a", "b"]),
@@ -90,50 +95,74 @@ FINDINGS = some.lists(some.builds(
     some.sampled_from(evidence.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
 
 
-def side(findings, commit="c"):
-    return machines.here({"run": RUN | {"commit": commit}, "findings": findings})
+def side(findings, commit="c", **more):
+    return machines.here({"run": RUN | {"commit": commit} | more, "findings": findings})
 
 
 @given(FINDINGS, FINDINGS)
 def test_differences_are_the_same_from_either_side(one, other):
-    there, back = machines.compare(side(one), side(other, "d")), machines.compare(side(other, "d"), side(one))
+    there, back = comparison.compare(side(one), side(other, "d")), comparison.compare(side(other, "d"), side(one))
     assert there.settings == [("commit", "c", "d")] and back.settings == [("commit", "d", "c")]
-    assert [(claim, b, a, what) for claim, a, b, what in there.claims] == back.claims
+    assert there.claims == back.claims
     assert [(id, b, a) for id, a, b in there.verdicts] == back.verdicts
     assert there.steady == back.steady and there.only == back.only[::-1]
     assert [(id, [(place, b, a) for place, a, b in found]) for id, found in there.values] == back.values
     decided, decided_there = claims.decide(one), claims.decide(other)
-    assert {each[0] for each in there.claims} == {
+    assert there.claims.keys() == {
         claim for claim in decided if [(decided[claim] or {}).get(key) for key in ("verdict", "tier")] != [(decided_there[claim] or {}).get(key) for key in ("verdict", "tier")]}
 
 
 @given(FINDINGS)
 def test_equal_runs_do_not_differ(found):
-    same = machines.compare(side(found), side(json.loads(json.dumps(found))))
-    assert (same.settings, same.claims, same.verdicts, same.values, same.only) == ([], [], [], [], ([], []))
+    same = comparison.compare(side(found), side(json.loads(json.dumps(found))))
+    assert (same.settings, same.claims, same.verdicts, same.values, same.only) == ([], {}, [], [], ([], []))
     assert same.steady == sum(each["tier"] in ("compiled", "inspected") for each in found)
 
 
 @pytest.mark.parametrize("change, expected", [
     ({"tiles": [{"bytes": 83969}]}, [("tiles[0].bytes", 83968, 83969)]), ({"tiles": []}, [("tiles", [{"bytes": 83968}], [])]),
     ({"new": 0}, [("new", "nothing", 0)]), ({"flag": 1}, [("flag", True, 1)]), ({"ratio": 0.5}, [("ratio", 0.25, 0.5)]),
-    ({"seconds": 9}, []), ({"build (s)": 9}, []), ({"peak bytes": 9}, []), ({"as found": {"device": "x"}}, []),
+    ({"seconds": 9}, []), ({"build (s)": 9}, []), ({"time (µs), upper quartile": 9}, []), ({"peak bytes": 9}, []), ({"as found": {"device": "x"}}, []),
     ({"rows": [{"source": "header", "value": 1}, {"source": "device", "value": 2}]}, [])])
 def test_a_byte_that_a_compiler_gave_otherwise_is_found_and_a_time_is_not(change, expected):
     values = {"tiles": [{"bytes": 83968}], "flag": True, "ratio": 0.25, "seconds": 1, "rows": [{"source": "header", "value": 1}]}
     one, other = (side([finding(tier="compiled") | {"values": each}]) for each in (values, values | change))
-    assert machines.compare(one, other).values == ([("a.b", expected)] if expected else [])
+    assert comparison.compare(one, other).values == ([("a.b", expected)] if expected else [])
 
 
 def test_a_claim_that_one_machine_lacks_is_not_called_another_verdict():
-    found = machines.compare(side([finding(claim="1a")]), side([finding("c.d", "1b", "gpu")]))
-    assert [(claim, what) for claim, _, _, what in found.claims] == [("1a", "missing"), ("1b", "missing")]
-    html = machines.html("apart", side([finding(claim="1a")]), [machines.Machine("h", "h", RUN, [])]).data
+    found = comparison.compare(side([finding(claim="1a")]), side([finding("c.d", "1b", "gpu")]))
+    assert found.claims == {"1a": "missing", "1b": "missing"}
+    here, there = side([finding(claim="1a")]), machines.Machine("h", "h", RUN, [])
+    html = comparison.html("apart", comparison.Runs(here, [there], [comparison.compare(here, there)], [])).data
     assert "No finding on one of them" in html and "≠" not in html
 
 
+OLDER = {"upgraded from": 1}
+
+
+@pytest.mark.parametrize("theirs, steady, expected", [
+    ({"tiles": [{"bytes": 83968, "label": "x"}], "gone": 1}, 1, []),  # names that only one has are no difference, at any depth
+    ({"tiles": [{"bytes": 83969}], "gone": 1}, 1, [("tiles[0].bytes", 83968, 83969)]), ({"gone": 1}, 0, []), ({}, 0, [])])
+def test_beside_an_older_run_only_what_both_name_is_compared(theirs, steady, expected):
+    mine = finding("a.b", "1a", "compiled") | {"values": {"tiles": [{"bytes": 83968, "fits": True}], "over": 0}}
+    other = finding("a.b", "1a", "compiled") | {"values": theirs}
+    for one, there in ((side([mine]), side([other], **OLDER)), (side([mine], **OLDER), side([other]))):
+        found = comparison.compare(one, there)
+        assert (found.steady, found.values) == (steady, [("a.b", expected)] if expected else [])
+    assert comparison.compare(side([mine]), side([other])).values, "of one form every difference counts"
+
+
+def test_an_older_run_is_said_to_be_older_where_it_is_shown():
+    here, old, new = side([finding(claim="1a")]), machines.Machine("old one", "o", RUN | OLDER, [finding(claim="1a")]), machines.Machine("new one", "n", RUN, [])
+    shown = comparison.Runs(here, [old, new], [comparison.compare(here, each) for each in (old, new)], [])
+    words = [" ".join(comparison.html(part, shown).data.split()) for part in ("claims", "apart")]
+    assert "old one was recorded by an older form" in words[0] and "new one was recorded" not in words[0]
+    assert words[1].count("as far as they have names of both forms") == 1
+
+
 def test_the_report_shows_other_machines_and_says_which_it_cannot(notebooks, tmp_path):
-    folder = notebooks(_01_good=[GOOD[0], GOOD[1], GOOD[2].replace("beat=", "claim='1a', beat=")])
+    folder = notebooks(_01_good=GOOD)
     out = tmp_path / "out"
     written(out / "recorded", "h100", "NVIDIA H100", [finding(claim="1a", tier="gpu") | {"recorded": True}], name="h100")
     given = written(tmp_path, "spark", "NVIDIA GB10", [finding("only.there", "1a", "sm12x", "refuted") | {"summary": "measured there"}])

@@ -4,21 +4,21 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
-from lib.report import runner
-from tests.conftest import command
+from lib.report import commands, runner
+from tests.conftest import ROOT, command
 
 GOOD = ["# Good", "parameters = 1", "from lib import evidence\nevidence.open(1, '01-good').finding("
-        "'good.one', beat='verify', verdict='confirmed', tier='executed', summary='it ran')"]
+        "'good.one', beat='verify', claim='1a', parts={'it runs': evidence.executed(True, 'x==1')}, says='It ran.')"]
 
 
 def run(folder, outputs, *arguments, seconds=120):
     words, keywords = command("--notebooks", folder, *arguments, outputs=outputs)
-    words = words[:3] + words[3:]
     return subprocess.run(words, capture_output=True, timeout=seconds, **keywords)
 
 
@@ -80,7 +80,7 @@ def test_two_runs_at_once_both_end_whole(notebooks, tmp_path):
     words, keywords = command("--notebooks", folder, "report", outputs=tmp_path / "out")
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords) for _ in range(2)]
     assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
-    assert "it ran" in last_report(tmp_path / "out")
+    assert "It ran." in last_report(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", "report.zip", ".lock"}
 
 
@@ -91,10 +91,25 @@ def test_one_notebook_with_parameters_of_the_readers(tmp_path):
     assert 'target_arch = \\"sm_120a\\"' in executed and not (tmp_path / "out/report").exists()
 
 
-@pytest.mark.parametrize("words, said", [(["99"], "names 0 notebooks"), (["00", "nonsense"], "is no parameter")])
+@pytest.mark.parametrize("words, said", [
+    (["99"], "names 0 notebooks"), (["0"], "names 9 notebooks"), (["00", "nonsense"], "is no parameter"),
+    (["04", "modl=x"], "04-autotuner has no parameter 'modl'"), (["02", "target_arch=sm_121a", "Model=x"], "02-kv-cache has no parameter 'Model'")])
 def test_a_wrong_notebook_or_parameter_is_explained(tmp_path, words, said):
     done = run("notebooks", tmp_path / "out", "notebook", *words)
-    assert done.returncode == 1 and said in done.stdout and "next:" in done.stdout
+    assert done.returncode == 1 and said in " ".join(done.stdout.split()) and "next:" in done.stdout and not (tmp_path / "out/single").exists()
+
+
+def test_make_refuses_a_parameter_that_a_notebook_does_not_have(tmp_path):
+    """The whole way from the command line, on the environment that runs this test: a refusal names the parameter, and those there are."""
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "notebook", "N=04", "P=modl=x", f"RUN={sys.executable}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "04-autotuner has no parameter 'modl'" in said and "target_arch" in said.partition("next:")[2], done.stdout + done.stderr
+
+
+def test_numbers_booleans_and_versions_of_the_readers_arrive_as_such():
+    given = commands.parse(["n=4", "x=0.5", "on=true", "version=0.7.2.post1", "path=a=b", "none="], ["n", "x", "on", "version", "path", "none"], "04")
+    assert given == {"n": 4, "x": 0.5, "on": True, "version": "0.7.2.post1", "path": "a=b", "none": None}
 
 
 @pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "cell 1: RuntimeError: Kernel died before replying to kernel_info")])
