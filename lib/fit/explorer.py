@@ -53,14 +53,9 @@ def rows():
 class Explorer:
     """The explorer for a machine, as something that shows itself.
 
-    Parameters
-    ----------
-    memory, spare : float
-        Bytes that the machine offers, and those for what is neither weights nor cache.
-    bandwidth, peak : float
-        Bytes, and operations of FP4, a second.
-    reached : (float, float)
-        Which shares of the bound measurements reach.
+    `memory` and `spare` are the bytes that it offers, and those for what is neither weights nor
+    cache; `bandwidth` and `peak` bytes, and operations of FP4, a second; `reached` the least and
+    the largest share of the bound that measurements reach.
     """
 
     def __init__(self, memory, bandwidth, peak, spare, reached):

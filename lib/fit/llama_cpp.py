@@ -17,33 +17,8 @@ from lib.subjects import wheels
 CUDA = "ggml/src/ggml-cuda"
 FLAGS = ("-cubin", "-O3", "-std=c++17", "--expt-relaxed-constexpr", "-extended-lambda",
          "--use_fast_math", "-DGGML_CUDA_PEER_MAX_BATCH_SIZE=128")
-# The matrix-vector unit as it is; of the other templates, whose own units hold dozens, one kernel a
-# format, and attention for heads of 128 with more than 4 query heads to a key head, as M2.5 has.
-MMQ = "".join(f"(void *) mul_mat_q<GGML_TYPE_{form}, 128, false>, "
-              for form in ("Q3_K", "Q8_0", "MXFP4"))
-UNITS = {
-    "matrix-vector": '#include "mmvq.cu"\n',
-    "matrix-matrix": f'#include "mmq.cuh"\nvoid * kernels[] = {{{MMQ}}};\n',
-    "attention, vector": '#include "fattn-vec.cuh"\n'
-                         "DECL_FATTN_VEC_CASE(128, GGML_TYPE_F16, GGML_TYPE_F16);\n",
-    "attention, matrix": '#include "fattn-mma-f16.cuh"\nDECL_FATTN_MMA_F16_CASE(128, 128, 1, 8);\n',
-}
-# Declarations enough to parse ggml-cuda's headers without cuBLAS; nothing compiled here calls it.
-CUBLAS = """#pragma once
-#include <cuda_runtime.h>
-#include <library_types.h>
-typedef struct cublasContext * cublasHandle_t;
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS };
-enum cublasMath_t { CUBLAS_TF32_TENSOR_OP_MATH };
-enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
-enum cublasComputeType_t { CUBLAS_COMPUTE_16F, CUBLAS_COMPUTE_32F };
-extern "C" {
-const char * cublasGetStatusString(cublasStatus_t);
-cublasStatus_t cublasCreate(cublasHandle_t *), cublasDestroy(cublasHandle_t);
-cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t);
-cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t);
-}
-"""
+UNITS = Path(__file__).with_name("units")
+ORDER = ("matrix-vector", "matrix-matrix", "attention-vector", "attention-matrix")
 KERNEL = re.compile(r"(mul_mat_(?:vec_)?q)IL9ggml_type(\d+)ELi(\d+)E"
                     r"|(flash_attn_ext_vec)ILi128ELi(\d+)E|(flash_attn_ext_f16)ILi128ELi128ELi(\d+)E")
 MATRIX, DOT = re.compile(r"[HIQO]MMA\.[\w.]*"), re.compile(r"IDP\.4A")
@@ -140,8 +115,8 @@ def kernels(tree, tc, target):
     Returns
     -------
     DataFrame
-        unit (of `UNITS`), kernel, format, columns (tokens at once), instructions, dot products (of
-        four 8-bit integers, on the CUDA cores), tensor-core instructions, and which those are.
+        unit (a file of `UNITS`), kernel, format, columns (tokens at once), instructions, dot
+        products (of four 8-bit integers, on the CUDA cores), tensor-core instructions, and which.
 
     Raises
     ------
@@ -151,16 +126,15 @@ def kernels(tree, tc, target):
     enum = re.findall(r"GGML_TYPE_(\w+)\s*=\s*(\d+)", read(tree, "ggml/include/ggml.h"))
     types = {number: name.lower() for name, number in enum}
 
+    include = [tree / "ggml/include", tree / "ggml/src", tree / CUDA, UNITS, *tc.include]
+    options = [*FLAGS, f"-arch={target}", *(f"-I{path}" for path in include)]
+
     def compiled(unit):
         with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
-            Path(folder, "cublas_v2.h").write_text(CUBLAS)
-            Path(folder, "unit.cu").write_text(UNITS[unit])
-            include = [tree / "ggml/include", tree / "ggml/src", tree / CUDA, folder, *tc.include]
-            made = tc.run("nvcc", *FLAGS, f"-arch={target}", *(f"-I{path}" for path in include),
-                          "unit.cu", "-o", "unit.cubin", cwd=folder)
+            made = tc.run("nvcc", *options, unit, "-o", "unit.cubin", cwd=folder)
             if made.returncode:
                 said = nvcc.first_error(made.stderr)
-                raise CollectionError(f"llama.cpp's {unit} does not compile for {target}: {said}",
+                raise CollectionError(f"{unit.name} does not compile for {target}: {said}",
                                       "name a target that nvcc knows, as sm_121a")
             parts = sass.FUNCTION.split(tc.run("nvdisasm", "unit.cubin", cwd=folder).stdout)[1:]
         return [counted(unit, match, text) for name, text in zip(parts[::2], parts[1::2])
@@ -170,7 +144,7 @@ def kernels(tree, tc, target):
         kernel, *form, columns = filter(None, match.groups())
         ops = Counter(op for _, op in sass.OPCODE.findall(text))
         matrix = {op: count for op, count in ops.items() if MATRIX.match(op)}
-        return {"unit": unit, "kernel": kernel, "format": types[form[0]] if form else "f16",
+        return {"unit": unit.stem, "kernel": kernel, "format": types[form[0]] if form else "f16",
                 "columns": int(columns), "instructions": ops.total(),
                 "dot products": sum(count for op, count in ops.items() if DOT.match(op)),
                 "tensor-core": sum(matrix.values()),
@@ -178,8 +152,9 @@ def kernels(tree, tc, target):
 
     def ask(_):
         with ThreadPoolExecutor(2) as pool:
-            return [row for rows in pool.map(compiled, UNITS) for row in rows]
+            return [row for rows in pool.map(compiled, units) for row in rows]
 
-    ggml = [tree / CUDA, tree / "ggml/include"]
-    inputs = {"toolchain": tc.version, "target": target, "ggml": ggml}
+    units = [UNITS / f"{unit}.cu" for unit in ORDER]
+    ggml = [UNITS, tree / CUDA, tree / "ggml/include"]
+    inputs = {"toolchain": tc.version, "target": target, "sources": ggml}
     return pd.DataFrame(cache.remember("llama-cpp", inputs, ask).value)

@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections import Counter
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 
@@ -23,20 +24,7 @@ TYPES = {
     "s4": (4, "m16n8k64", "", INTEGER, ""),
     "b1": (1, "m16n8k256", "", INTEGER + ".and.popc", ""),
 }
-UNIT = """.version 8.8
-.target {target}
-.address_size 64
-.visible .entry k(.param .u64 out) {{
-.reg .b32 %r<10>; .reg .b64 %rd;
-ld.param.u64 %rd, [out];
-ld.global.v4.u32 {{%r0, %r1, %r2, %r3}}, [%rd]; ld.global.v4.u32 {{%r4, %r5, %r6, %r7}}, [%rd+16];
-ld.global.v2.u32 {{%r8, %r9}}, [%rd+32];
-mma.sync.aligned.{shape}.row.col{kind}.{types} {{%r0, %r1, %r2, %r3}}, {{%r4, %r5, %r6, %r7}},
-  {{%r8, %r9}}, {{%r0, %r1, %r2, %r3}}{scales};
-st.global.v4.u32 [%rd], {{%r0, %r1, %r2, %r3}};
-ret;
-}}
-"""
+UNIT = Path(__file__).with_name("mma.ptx")
 
 
 def assembled(tc, targets):
@@ -50,8 +38,8 @@ def assembled(tc, targets):
     """
     def row(name, target):
         bits, shape, kind, types, scales = TYPES[name]
-        unit = UNIT.format(target=target, shape=shape, kind=kind, types=types.format(name),
-                           scales=scales)
+        unit = Template(UNIT.read_text()).substitute(
+            target=target, shape=shape, kind=kind, types=types.format(name), scales=scales)
         with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
             Path(folder, "k.ptx").write_text(unit)
             done = tc.run("ptxas", f"-arch={target}", "k.ptx", "-o", "k.cubin", cwd=folder)
@@ -64,5 +52,5 @@ def assembled(tc, targets):
     def ask(_):
         return [row(name, target) for name in TYPES for target in targets]
 
-    inputs = {"toolchain": tc.version, "targets": targets}
+    inputs = {"toolchain": tc.version, "targets": targets, "unit": UNIT}
     return pd.DataFrame(cache.remember("precisions", inputs, ask).value)

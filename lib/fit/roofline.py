@@ -25,13 +25,10 @@ def routed(top_k, experts, tokens, alike=False):
 
 
 def step_bytes(name, recipe, tokens=1, sequences=1, context=0, element=2.0, alike=False):
-    """Bytes that a step of `tokens` tokens reads (in decode: a token of each sequence), by part.
+    """Bytes that a step of `tokens` tokens reads (in decode: a token of each sequence).
 
-    Returns
-    -------
-    Series
-        experts, attention, head, other and cache, as far as the model has them, in bytes;
-        `element` is the bytes of a cached value.
+    By part (Series): experts, attention, head, other and cache, as far as the model has them;
+    `element` is the bytes of a cached value.
     """
     table, c = models.stored(name, recipe), models.config(name)
     share = table["active"].to_numpy(copy=True)
@@ -43,6 +40,15 @@ def step_bytes(name, recipe, tokens=1, sequences=1, context=0, element=2.0, alik
     read["other"] += read.pop("embed") if "embed" in read else 0.0
     read["cache"] = sequences * models.cache_bytes(name, context, element)
     return read
+
+
+def needed(name, recipe, context, machines=1):
+    """GB of weights, bits of each, and GB that each of some machines must hold (dict)."""
+    weights = models.weight_bytes(name, recipe)
+    each = (weights + models.cache_bytes(name, context)) / machines + models.working_bytes(name)
+    bits = 8 * weights / models.listed(name)["elements"].sum()
+    return {"weights (GB)": weights / models.GB, "bits a weight": bits,
+            "each Spark needs (GB)": each / models.GB}
 
 
 def attention_operations(name, context):
@@ -150,7 +156,7 @@ def shares(measured, bandwidth, peak):
     ----------
     measured : list of dict
         kind (``decode`` or ``prefill``), model, recipe, tokens_per_s, batch (tokens of the prompt
-        for a prefill), context, kv, sparks.
+        for a prefill), context, kv, sparks; stated, unless how much was cached is not known.
 
     Returns
     -------
@@ -164,6 +170,8 @@ def shares(measured, bandwidth, peak):
         else:
             more = each["context"], formats.CACHED[each["kv"]], each["sparks"]
             found, alike = (decode(*given, *more, alike=same) for same in (False, True))
-        return each | {"bound": found["tokens_per_s"], "bound_alike": alike["tokens_per_s"],
-                       "roof": found["roof"], "share": each["tokens_per_s"] / found["tokens_per_s"]}
+        share = each["tokens_per_s"] / found["tokens_per_s"]
+        return {"stated": True} | each | {
+            "bound": found["tokens_per_s"], "bound_alike": alike["tokens_per_s"],
+            "roof": found["roof"], "share": share}
     return pd.DataFrame(map(row, measured))

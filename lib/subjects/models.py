@@ -32,16 +32,15 @@ def config(name):
     CollectionError
         If it is not recorded.
     """
-    known = facts()["models"]
-    if name not in known:
+    if name not in (known := facts()["models"]):
         raise CollectionError(f"no model {name!r} is recorded", f"name one of: {', '.join(known)}")
     return known[name]["config"]
 
 
 def size(given):
     """The bytes of a recorded size: a dict with ``gb``, ``gib`` or ``mib``."""
-    units = (("gb", GB), ("gib", GIB), ("mib", MIB))
-    return next(given[unit] * factor for unit, factor in units if unit in given)
+    return next(given[unit] * {"gb": GB, "gib": GIB, "mib": MIB}[unit] for unit in given
+                if unit in ("gb", "gib", "mib"))
 
 
 def about(value, stated, within=0.05):
@@ -50,8 +49,8 @@ def about(value, stated, within=0.05):
 
 
 def layers(c):
-    """The kind of each layer (str): ``A`` attention and MLP, ``*`` attention, ``L`` linear
-    attention and MLP, ``M`` Mamba, ``E`` MLP."""
+    """A letter a layer (str): ``A`` attention and MLP, ``*`` attention, ``L`` linear attention
+    and MLP, ``M`` Mamba, ``E`` MLP."""
     every = c.get("full_every")
     return c.get("pattern") or "".join(
         "L" if every and (i + 1) % every else "A" for i in range(c["layers"]))

@@ -1,0 +1,2 @@
+// All of them, as the unit is.
+#include "mmvq.cu"
