@@ -43,12 +43,12 @@ def step_bytes(name, recipe, tokens=1, sequences=1, context=0, element=2.0, alik
 
 
 def needed(name, recipe, context, machines=1):
-    """GB of weights, bits of each, and GB that each of some machines must hold (dict)."""
+    """GB of weights, bits of each, and what each of some machines must hold (dict)."""
     weights = models.weight_bytes(name, recipe)
     each = (weights + models.cache_bytes(name, context)) / machines + models.working_bytes(name)
     bits = 8 * weights / models.listed(name)["elements"].sum()
     return {"weights (GB)": weights / models.GB, "bits a weight": bits,
-            "each Spark needs (GB)": each / models.GB}
+            "each Spark needs (B)": each, "each Spark needs (GB)": each / models.GB}
 
 
 def attention_operations(name, context):
@@ -143,9 +143,10 @@ def routing(name, recipe, measured, bandwidth):
     cached = [batch * models.cache_bytes(name, context)
               for batch, context in zip(measured["batch"], measured["context"])]
     read = measured["batch"] / measured["tokens_per_s"] * bandwidth - steady - cached
+    most = 100 * (read / parts["experts"])
     expected = [100 * routed(c["top_k"], c["experts"], batch) for batch in measured["batch"]]
     columns = {"experts read, expected (%)": expected,
-               "experts read, at most (%)": 100 * read / parts["experts"]}
+               "experts read, at most (%)": most}
     return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**columns)
 
 

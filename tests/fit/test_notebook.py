@@ -16,8 +16,11 @@ def parts(finding):
 
 def with_size(**gb):
     """Other sizes (GB) of some recipes."""
-    return lambda sizes: sizes.assign(
-        GB=[gb.get(name.replace("-", "_"), size) for name, size in zip(sizes["recipe"], sizes["GB"])])
+    def change(sizes):
+        names = sizes["recipe"].str.replace("-", "_")
+        sizes = sizes.assign(GB=names.map(gb).fillna(sizes["GB"]))
+        return sizes.assign(bytes=sizes["GB"] * 1e9)
+    return change
 
 
 def where(column, value, **changes):
