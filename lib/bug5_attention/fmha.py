@@ -91,17 +91,7 @@ def source(tree, name):
 
 
 def build(tc, tree, name, target="sm_121a"):
-    """Generate a unit, a kernel for each mask, and compile it, or find it in the cache.
-
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-    tree : Path
-        An unpacked FlashInfer wheel.
-    name : str
-        A name of `specifications`, wired or not.
-    target : str
-        What to compile for.
+    """Generate a unit of `specifications`, a kernel for each mask, and compile it for a target.
 
     Returns
     -------

@@ -61,13 +61,8 @@ def asked(tree, patch=None):
 
     The two members of the C++ attention operator are compiled with the functions that they call; of
     the Python check the statement about the GPU is run. A stand-in for CUDA gives the capability.
-
-    Parameters
-    ----------
-    tree : Path or None
-        A checkout, or the folder of an installed package.
-    patch : patches.Patch, optional
-        Applied in a copy to those of its files that are here; only gates that it fits are asked.
+    A patch is applied in a copy to those of its files that are here; only gates that it fits are
+    asked then.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import pandas as pd
 from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import cubins, nvcc
-from lib.subjects import patches, vendored
+from lib.subjects import patches, vendored, wheels
 
 HARNESS = Path(__file__).with_suffix(".cpp")
 META = "fmha/trtllm-gen/include/flashInferMetaInfo.h"
@@ -25,22 +25,29 @@ def compiler():
         return ""
 
 
+def release(version):
+    """The unpacked wheel and the wheel of cubins of one FlashInfer release (two Paths).
+
+    Raises
+    ------
+    CollectionError
+        If not both are pinned, with the releases of which both are.
+    """
+    names = ("flashinfer-python", "flashinfer-cubin")
+    pinned = [{pin.version for pin in wheels.pins() if pin.name == name} for name in names]
+    if version not in (whole := set.intersection(*pinned)):
+        raise CollectionError(f"FlashInfer {version} is not pinned together with its cubins",
+                              f"choose {' or '.join(sorted(whole))}")
+    return wheels.source(names[0], version), wheels.wheel(names[1], version)
+
+
 def answers(tc, tree, wheel, *names):
     """What the runner does on each of `DEVICES` in 72 cases, context and generation.
 
-    The harness (trtllm_gen.cpp) includes the runner's headers and stands in for the CUDA driver: it
-    reports the compute capability asked for, and notes the kernel instead of loading it.
-
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-        For CUDA's headers.
-    tree : Path
-        An unpacked FlashInfer wheel.
-    wheel : Path
-        The flashinfer-cubin wheel, for the list of kernels that the runner chooses from.
-    *names : str
-        Patches that are applied to a scratch copy of the headers first.
+    The harness (trtllm_gen.cpp) includes the headers of an unpacked FlashInfer, and the list of
+    kernels of its wheel of cubins, and stands in for the CUDA driver: it reports the compute
+    capability asked for, and notes the kernel instead of loading it. Patches (`names`) are applied
+    to a copy of the headers first.
 
     Returns
     -------

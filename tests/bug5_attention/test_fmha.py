@@ -114,3 +114,10 @@ def test_the_patch_of_flashinfer_is_applied_and_taken_back(tree):
         assert patch.state(copy) == patches.APPLIED
         patch.revert(copy)
         assert (copy / patch.files[0]).read_text() == (tree / patch.files[0]).read_text()
+
+
+@pytest.mark.parametrize("version", ["0.6.8", "0.6.13", "9.9"])
+def test_a_release_that_is_not_whole_is_refused_by_the_ones_that_are(version):
+    with pytest.raises(CollectionError, match="not pinned together with its cubins") as error:
+        trtllm_gen.release(version)
+    assert error.value.next_step == "choose 0.6.6"
