@@ -1,4 +1,4 @@
-"""The Triton kernel of `scaled_gemm`. Importing this module needs Triton (3.2 or newer); nothing else of the collection does."""
+"""The Triton kernel of `scaled_gemm`; importing this needs Triton (3.2 or newer)."""
 
 import triton
 import triton.language as tl
@@ -7,10 +7,10 @@ import triton.language as tl
 @triton.jit(do_not_specialize=["rows", "stride", "length"])  # one compilation for every m
 def kernel(activation, weight, out, scale, weight_scale, rows, columns, blocks, stride, length,
            tile_m: tl.constexpr, tile_n: tl.constexpr):
-    """One tile of ``out = activation @ weight.T``: e4m3 in, float32 sums, bf16 out; both scales are applied after each 128 of k.
+    """One tile of ``out = activation @ weight.T``: e4m3 in, float32 sums, bf16 out.
 
-    `blocks` is k / 128, `stride` the elements between two blocks of `scale`, `length` its elements: nothing behind them is read.
-    `tile_n` divides 128, so a tile has one weight scale for each block of k.
+    `blocks` is k / 128, `stride` the elements between two blocks of `scale`, `length` its elements:
+    nothing behind them is read. `tile_n` divides 128, so each block of k has one weight scale.
     """
     deep = blocks * 128
     m = tl.program_id(0) * tile_m + tl.arange(0, tile_m)
@@ -23,6 +23,8 @@ def kernel(activation, weight, out, scale, weight_scale, rows, columns, blocks, 
     for block in range(blocks):
         given = tl.load(left + block * 128, mask=m[:, None] < rows, other=0.0)
         place = block * stride + m
-        factor = tl.load(scale + place, mask=(m < rows) & (place < length), other=0.0) * tl.load(strip + block)
+        factor = tl.load(scale + place, mask=(m < rows) & (place < length), other=0.0)
+        factor = factor * tl.load(strip + block)
         total += tl.dot(given, tl.load(right + block * 128)) * factor[:, None]
-    tl.store(out + m[:, None] * columns + n[None, :], total.to(tl.bfloat16), mask=m[:, None] < rows)
+    written = m[:, None] < rows
+    tl.store(out + m[:, None] * columns + n[None, :], total.to(tl.bfloat16), mask=written)

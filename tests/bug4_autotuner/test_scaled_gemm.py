@@ -72,7 +72,7 @@ def test_a_tactic_that_cannot_run_is_left_out_and_shown(monkeypatch):
     operator = scaled_gemm.Operator(128, 128, device="cpu")
     assert operator.valid == [1, 3, 4, 5, 6] and operator.default == 1
     refused = "RuntimeError: out of resources: shared memory"
-    assert list(operator.table()["here"][:3]) == [refused, "runs", refused]
+    assert list(operator.described()["here"][:3]) == [refused, "runs", refused]
     monkeypatch.setattr(scaled_gemm.Operator, "run", lambda *_: 1 / 0)
     with pytest.raises(CollectionError, match="no tactic runs on this device; the first says: ZeroDivisionError"):
         scaled_gemm.Operator(128, 128, device="cpu").default
@@ -91,8 +91,8 @@ def test_the_instruction_is_read_from_the_ptx(ptx, told):
 
 
 def test_scales_that_are_too_short_are_told_from_those_too_long(tree):
-    with tuning.patched(tree, "04-autotuner.skip-both.flashinfer-0.6.6.diff") as skipping:
-        at = {tuned: tuning.drive(skipping, 1, tuning.Paper(), (tuned,), tuned, BUCKETS, clock=float) for tuned in (1, 512)}
+    skipping = autotuner.patched(tree, "04-autotuner.skip-both.flashinfer-0.6.6.diff")
+    at = {tuned: tuning.drive(skipping, 1, tuning.Paper(), (tuned,), tuned, BUCKETS, clock=float) for tuned in (1, 512)}
     assert [(each["profiled"], each["wrong scales"], each["short scales"]) for each in at.values()] == [(12, 6, 6), (12, 9, 0)]
     right = tuning.drive(autotuner.load(tree), 0, tuning.Paper(), (1, 600), 512, BUCKETS, clock=float)
     assert (right["wrong scales"], right["tactics"]) == (0, {1: "0", 600: "0"})
@@ -111,9 +111,9 @@ def test_the_cost_of_a_choice_is_its_time_over_the_best():
     times = pd.DataFrame(measured, columns=["m", "tactic", column, "error"])
     times[f"{column}, lower quartile"] = times[f"{column}, upper quartile"] = times[column]
     chosen = {"a": {1: "-1", 2: "-1", 3: "-1"}, "b": {1: "1", 2: "1", 3: "IndexError: x"}}
-    table = costs.cost(times, {tuner: {"tactics": tactics} for tuner, tactics in chosen.items()}, default=0)
+    table = costs.of_choices(times, {tuner: {"tactics": tactics} for tuner, tactics in chosen.items()}, default=0)
     assert list(table["cost"].fillna(0)) == [4, 1, 0, 1, 0, 0] and table["best"].tolist()[:2] == [1, 0]
-    whole = costs.defaults(times[times["m"] == 1]).set_index("tactic")
+    whole = costs.of_defaults(times[times["m"] == 1]).set_index("tactic")
     assert whole.loc[0, "largest cost (ratio)"] == whole.loc[0, "mean cost (ratio)"] == 4 and whole.loc[1, "mean cost (ratio)"] == 1
 
 
@@ -122,7 +122,7 @@ import torch
 from lib.bug4_autotuner import scaled_gemm
 operator = scaled_gemm.Operator(256, 384, device="cpu", tactics=scaled_gemm.TACTICS[1:4])
 errors = operator.errors((1, 5, 66))
-assert len(errors) == 9 and errors["relative error"].max() < 5e-3, (operator.table(), errors)  # the interpreter cuts bf16 off, a GPU rounds
+assert len(errors) == 9 and errors["relative error"].max() < 5e-3, (operator.described(), errors)  # the interpreter cuts bf16 off, a GPU rounds
 inputs = operator.inputs(66)
 inputs[2] = inputs[2][:100].clone()
 assert operator.run(inputs).isfinite().all()
@@ -151,6 +151,6 @@ def test_the_real_tuner_times_the_real_kernel(tree):
     operator = scaled_gemm.Operator(256, 384)
     told = tuning.drive(autotuner.load(tree), 0, operator, (1, 600), buckets=BUCKETS)
     assert told["wrong scales"] == 0 and told["profiled"] >= 10 * len(BUCKETS) * len(operator.valid)
-    times = scaled_gemm.measure(operator, (1, 600), repeats=20)
-    table = costs.cost(times, {"right": told}, operator.default)
+    times = operator.times((1, 600), repeats=20)
+    table = costs.of_choices(times, {"right": told}, operator.default)
     assert (times["error"] == "").all() and (table["cost"] >= 1).all() and (table["chosen"].astype(int) >= 0).all()
