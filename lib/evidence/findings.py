@@ -62,7 +62,7 @@ def sentence(says, values, name):
     return says.format_map(values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finding:
     """A finding as evidence.json holds it; shows itself in a notebook as a card."""
 
@@ -80,17 +80,14 @@ class Finding:
     notebook: str
     recorded: bool = False
 
-    @property
-    def head(self):
-        """Its verdict and tier in words (str)."""
-        return f"{self.verdict or 'measured'} ({self.tier or 'nothing decided'})"
+    def __repr__(self):
+        about = f", claim {self.claim}" if self.claim else ""
+        head = f"{self.verdict or 'measured'} ({self.tier or 'nothing decided'})"
+        return "\n".join([f"{head}{about}: {self.summary}"] + [
+            f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})" for part in self.parts])
 
     def _repr_mimebundle_(self, **_):
-        about = f", claim {self.claim}" if self.claim else ""
-        lines = [f"{self.head}{about}: {self.summary}"]
-        lines += [f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})"
-                  for part in self.parts]
-        return {MIME: asdict(self), "text/plain": "\n".join(lines), "text/html": self.card()}
+        return {MIME: asdict(self), "text/plain": repr(self), "text/html": self.card()}
 
     def card(self):
         """The card of the finding as HTML with its own style, for JupyterLab (str)."""
@@ -248,7 +245,8 @@ class Investigation:
 
     def state(self, id, beat, claim, verdict, tier, parts, says, values, unit, sources):
         """Put a finding together, hold it against the schema, keep it and show it."""
-        measured_on = {"as found": devices.state()} if tier in ("sm12x", "gpu") else {}
+        tiers = {tier, *(part.tier for part in parts.values())}
+        measured_on = {"as found": devices.state()} if tiers & {"sm12x", "gpu"} else {}
         kept = plain((values or {}) | measured_on)
         listed = [{"says": phrase} | asdict(part) | {"sources": list(part.sources)}
                   for phrase, part in parts.items()]
