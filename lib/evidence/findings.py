@@ -114,8 +114,9 @@ class Finding:
 
 
 def brief(link):
-    """A link as a reader wants to see it: no scheme, a commit by eight of its digits (str)."""
-    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", link.removeprefix("https://"))
+    """A link as a reader wants to see it: no scheme, no GitHub, a commit by eight digits (str)."""
+    link = re.sub(r"^https://(github\.com/)?", "", link)
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", link)
 
 
 def plain(value):

@@ -27,12 +27,7 @@ def at_once():
 def bring():
     """Bring every subject and the toolchain into the cache, and say what is there.
 
-    What cannot be had is said, and the rest goes on.
-
-    Returns
-    -------
-    dict of str to str
-        The requirements that cannot be had, each with the reason.
+    The requirements that cannot be had come back with the reason (dict), and the rest goes on.
 
     Raises
     ------
@@ -97,13 +92,9 @@ def job(arguments, path, built, **parameters):
 
 
 def collect(arguments, built):
-    """Fetch, run all notebooks but the scoreboard into `built`, and write evidence.json.
+    """Fetch, run all notebooks but the scoreboard into `built`, and write evidence.json once.
 
-    Returns
-    -------
-    jobs : list of runner.Job
-    kept : dict
-        What evidence.json holds.
+    The jobs (list of runner.Job) and what it holds (dict) come back.
     """
     missing, started = bring(), datetime.now(UTC)
     (built / "notebooks").mkdir()

@@ -18,49 +18,24 @@ UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\([mµ]?s\)")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs say differently; all lists are empty for equal runs.
+    """What two runs say differently; all but `steady` is empty for equal runs."""
 
-    Attributes
-    ----------
-    settings : list of (str, str, str)
-        What they did not share, with both: ``commit``, ``toolchain``, ``subjects``.
-    claims : dict of str to str
-        The claims that they decide otherwise, and what differs: one of `UNLIKE`.
-    verdicts : list of (str, dict, dict)
-        Findings that both have, with another verdict.
-    steady : int
-        How many findings that are `STEADY` in both have values that can be compared.
-    values : list of (str, list of (str, object, object))
-        Those of them whose values differ: the id, and each place with both values.
-    only : (list of str, list of str)
-        The ids that only the one and only the other has.
-    """
-
-    settings: list
-    claims: dict
-    verdicts: list
-    steady: int
-    values: list
-    only: tuple
+    settings: list  # of (commit, toolchain or subjects, one's, the other's), where not the same
+    claims: dict  # those decided otherwise, and what differs: one of UNLIKE
+    verdicts: list  # of (id, one's finding, the other's), with another verdict
+    steady: int  # how many findings that are STEADY in both can be compared
+    values: list  # of (id, places), those of them that differ
+    only: tuple  # the ids that only the one, and that only the other has (two lists of str)
 
 
 @dataclass(frozen=True)
 class Runs:
-    """All that is shown: this machine's run, the others, each compared, and what is refused.
-
-    Attributes
-    ----------
-    here : machines.Machine
-    others, refused : list
-        As `machines.gather` gives them.
-    compared : list of Comparison
-        `here` beside each of the others.
-    """
+    """All that is shown: this machine's run, the others, each compared, and what is refused."""
 
     here: machines.Machine
-    others: list
-    compared: list
-    refused: list
+    others: list  # of machines.Machine
+    compared: list  # of Comparison: here, beside each of the others
+    refused: list  # of (path, reason), as machines.gather gives them
 
     @property
     def pairs(self):

@@ -99,17 +99,9 @@ def here(kept):
 def gather(paths):
     """Read what can be shown of other machines, and say why not of the rest.
 
-    Parameters
-    ----------
-    paths : iterable of Path
-        Files, or folders that hold an evidence.json.
-
-    Returns
-    -------
-    machines : list of Machine
-        No two of one label or page; a run that was given twice is there once.
-    refused : list of (str, str)
-        The end of a path, and the reason.
+    `paths` are files, or folders that hold an evidence.json. No two machines (list of Machine) have
+    one label or page, and a run that was given twice is there once; what is refused is a list of
+    (end of the path, reason).
     """
     machines, refused, labels, slugs = [], [], {HERE}, set()
     for path in paths:

@@ -54,14 +54,8 @@ def compiler():
 def describe(started, finished, failed=None, missing=None):
     """What a run is: machine, versions, pinned subjects with SHA-256, times and commit (dict).
 
-    Parameters
-    ----------
-    started, finished : datetime.datetime
-        With their time zone.
-    failed : dict of str to str, optional
-        Notebooks that failed, each with its cell and error.
-    missing : dict of str to str, optional
-        Subjects that could not be had, each with the reason.
+    The times are datetimes with a time zone. `failed` has notebooks with cell and error, `missing`
+    subjects that could not be had with the reason (dict of str to str each).
     """
     gpus, processor = devices.gpus(), platform.machine()
     return {
@@ -91,17 +85,10 @@ def findings(notebook):
 
 
 def write(path, run, found, largest=None):
-    """Write evidence.json whole or not at all; what it holds comes back (dict).
+    """Write evidence.json (Path) whole or not at all; what it holds comes back (dict).
 
-    Parameters
-    ----------
-    path : Path
-    run : dict
-        As `describe` gives it.
-    found : list of dict
-        The findings.
-    largest : int, optional
-        The most bytes that it may have; it is then written without white space.
+    `run` is as `describe` gives it, `found` has the findings. With `largest`, the most bytes that
+    it may have, it is written without white space.
 
     Raises
     ------
@@ -167,25 +154,10 @@ def portable(value):
 
 
 def keep(folder, name, run, found, scratch):
-    """Keep a finished run as ``<folder>/<name>/evidence.json``: results only, put there at once.
+    """Keep a finished run as ``<folder>/<name>/evidence.json`` (Path): results only.
 
-    Parameters
-    ----------
-    folder : Path
-        Where recorded runs lie.
-    name : str
-        Of this one: letters, digits, ``-``, ``_`` and ``.``.
-    run : dict
-        As `describe` gives it; it gets the name.
-    found : list of dict
-        The findings; each is marked as recorded.
-    scratch : Path
-        A folder on the same disk to write in first.
-
-    Returns
-    -------
-    Path
-        The file.
+    The run gets the name, each finding is marked as recorded. `scratch` is a folder on the same
+    disk to write in first.
 
     Raises
     ------
@@ -205,33 +177,19 @@ def keep(folder, name, run, found, scratch):
 
 
 def named(name):
-    """Refuse a name that a recorded run cannot have.
-
-    Raises
-    ------
-    CollectionError
-        If it is empty, too long, begins with a dot or a dash, or holds anything but letters,
-        digits, ``-``, ``_`` and ``.``.
-    """
+    """Refuse (CollectionError) a name that a recorded run cannot have: see `NAME`."""
     if not NAME.fullmatch(name):
         raise CollectionError(f"{name!r} cannot be the name of a recorded run",
                               "use letters, digits, -, _ and ., as in: make record NAME=h100")
 
 
 def read(path, largest=None):
-    """Read an evidence.json; one of schema 1 is upgraded to 2 (dict).
-
-    Parameters
-    ----------
-    path : Path or str
-    largest : int, optional
-        The most bytes that are read.
+    """Read an evidence.json (dict), at most `largest` bytes; one of schema 1 is upgraded to 2.
 
     Raises
     ------
     CollectionError
-        If the file is missing, no file, too large, unreadable or no JSON, or if it is not as the
-        schema says.
+        If it is missing, no file, too large, unreadable, no JSON, or not as the schema says.
     """
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")

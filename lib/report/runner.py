@@ -26,36 +26,18 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 @dataclass
 class Job:
-    """A notebook to execute, and how far it is.
+    """A notebook to execute, and how far it is."""
 
-    Attributes
-    ----------
-    notebook, output : Path
-        The notebook as committed, and where the executed one goes.
-    parameters : dict
-        For the cell tagged ``parameters``.
-    cell_seconds : int
-        The longest that one cell may take, in seconds.
-    state : str
-        ``waiting``, ``running``, ``done`` or ``failed``.
-    cell, cells : int
-        The cell under way, from 1, and how many there are.
-    started, finished : float
-        ``time.monotonic()`` in seconds.
-    error : str
-        What failed: ``cell 4: ValueError: ...``.
-    """
-
-    notebook: Path
-    output: Path
-    parameters: dict = field(default_factory=dict)
-    cell_seconds: int = CELL_SECONDS
+    notebook: Path  # as committed
+    output: Path  # the executed one
+    parameters: dict = field(default_factory=dict)  # for the cell tagged so
+    cell_seconds: int = CELL_SECONDS  # the longest that one cell may take
     state: str = WAITING
-    cell: int = 0
+    cell: int = 0  # under way, from 1
     cells: int = 0
-    started: float = 0.0
+    started: float = 0.0  # time.monotonic(), in seconds
     finished: float = 0.0
-    error: str = ""
+    error: str = ""  # what failed: "cell 4: ValueError: ..."
 
     @property
     def name(self):
@@ -75,15 +57,10 @@ def parameters(notebook):
 
 
 def execute(job, report):
-    """Execute one notebook in this process; `report` gets each cell's number before it runs.
+    """Execute one notebook in this process, and say what failed (str, empty if nothing did).
 
-    The executed notebook is written whatever happens; a killed kernel or a time-out is put into it
-    as the error of its cell.
-
-    Returns
-    -------
-    str
-        Empty, or what failed.
+    `report` gets the number of each cell before it runs, and how many there are. The executed
+    notebook is written whatever happens; a killed kernel or a time-out is the error of its cell.
     """
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
@@ -185,22 +162,10 @@ def longest_first(jobs, last_run):
 
 
 def run(jobs, at_once, tick=0.2):
-    """Execute jobs, `at_once` at a time. A failing one does not stop the others.
+    """Execute jobs, `at_once` at a time; a failing one does not stop the others.
 
-    Parameters
-    ----------
-    jobs : list of Job
-        Updated in place.
-    at_once : int
-        How many run at the same time.
-    tick : float
-        The longest time between two yields, in seconds.
-
-    Yields
-    ------
-    list of Job
-        `jobs`, after each change and at least every `tick`. Closing the generator, or an interrupt,
-        ends all workers and kernels.
+    Yields `jobs` (list of Job, updated in place) after each change, and at least every `tick`
+    seconds. Closing the generator, or an interrupt, ends all workers and kernels.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["papermill", "papermill.engines", __name__])

@@ -92,13 +92,20 @@ def on_a_spark(findings):
 def short(findings, words):
     """The account in a line a claim (`IPython.display.Markdown`), in the order of `words`.
 
-    `words` has for a claim (str) what each verdict comes to (dict of str to str). The sentence of
-    the finding that decides follows; a claim that none decides has no line.
+    `words` has for a claim what a verdict comes to (dict of str to dict of str to str); a verdict
+    without words names the claim, and the parts of it that fail. The sentence of the finding that
+    decides follows. A claim that none decides has no line.
     """
-    held = claims.decide(findings)
-    return Markdown("\n".join(
-        f"- **{words[claim].get(finding['verdict'], f'Claim {claim}: {head(finding)}.')}** "
-        f"{finding['summary']}" for claim in words if (finding := held[claim])))
+    held, lines = claims.decide(findings), []
+    for claim in words:
+        if finding := held[claim]:
+            verdict, parts = finding["verdict"], finding["parts"]
+            failing = "; ".join(each["says"] for each in parts if each["holds"] is False)
+            topic = f"{verdict.capitalize()}: {claims.ledger()[claim].text}."
+            wrong = f" Not so: {failing}." if verdict == "refined" and failing else ""
+            said = words[claim].get(verdict, topic)
+            lines.append(f"- **{said}**{wrong} {finding['summary']}")
+    return Markdown("\n".join(lines))
 
 
 def forward(findings, bug):

@@ -182,21 +182,10 @@ def machine_page(machine, found, findings):
 
 
 def build(run, target, shown):
-    """Make the site of a run.
+    """Make the site of a run in `target` (an empty Path); its ``index.html`` comes back.
 
-    Parameters
-    ----------
-    run : Path
-        A folder with ``notebooks/`` (executed) and ``evidence.json``.
-    target : Path
-        An empty folder for the site.
-    shown : comparison.Runs
-        What evidence.json holds, and the machines beside it; each gets a page.
-
-    Returns
-    -------
-    Path
-        Its ``index.html``.
+    `run` is a folder with ``notebooks/`` (executed) and ``evidence.json``, and `shown` what that
+    holds, with the machines beside it (`comparison.Runs`), each of which gets a page.
     """
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
     here, shell = shown.here, template("page")
