@@ -64,7 +64,7 @@ def choose(version, *names, sm=gates.SM, layer=LAYER):
         SM, tile (tokens of a tile), candidates (kernels that pass its filter), index and kernel
         (the default choice and its name), target (what it is built for), said (the error of the
         filter or of the launch; "" if a stand-in for the driver launched it), loadable (whether
-        CUDA's rules let that GPU load it; None if none was chosen).
+        one was chosen that CUDA's rules let that GPU load).
 
     Raises
     ------
@@ -86,7 +86,7 @@ def choose(version, *names, sm=gates.SM, layer=LAYER):
     table = pd.read_csv(io.StringIO(cache.remember("batched", key, ask).value), sep="\t",
                         names=COLUMNS, keep_default_na=False, quoting=csv.QUOTE_NONE,
                         dtype={"target": str})
-    may = [cubins.loads_on(int(target[:-1]), target[-1], device) if target else None
+    may = [bool(target) and cubins.loads_on(int(target[:-1]), target[-1], device)
            for target, device in zip(table["target"], table["SM"])]
     said = table["said"].str.replace(r" at \S*/(?=\w+\.cu:)", " at ", regex=True)
     return table.assign(said=said, loadable=may)

@@ -1,18 +1,24 @@
-"""The MoE gate: FlashInfer's own checks, a stand-in for TensorRT-LLM's, the runner's choice, and the decisions on them."""
+"""The MoE gate: FlashInfer's own checks, TensorRT-LLM's in four layouts, the runner's choice, and what they come to."""
 
+import os
+import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.bug3_moe_gate import agreement, gates, kernels, selection
+from lib.bug3_moe_gate import agreement, charts, gates, kernels, recorded, selection
 from lib.errors import CollectionError
-from lib.evidence import claims
+from lib.instruments import cubins
 from lib.subjects import patches, wheels
+from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("03")
+TREES = Path(os.environ.get("TRTLLM_TREES", ROOT.parent / "shared/tensorrt-llm"))
 VERSIONS = ("0.6.6", "0.7.2.post1")
 PUBLISHED, REVISED = (f"03-moe-gate.{kind}.flashinfer-0.6.6.diff" for kind in ("published", "revised"))
 OF_TRTLLM = [f"03-moe-gate.{kind}.tensorrt-llm.diff" for kind in ("published", "revised")]
@@ -122,13 +128,85 @@ def get_moe_cls(model_config):
 }
 
 
-pytestmark = pytest.mark.xdist_group("gates")
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trtllm")
-    for name, text in TREE.items():
+# The later layout, also of our own writing: can_implement is asked by a resolution, and its contract is there.
+CONTRACT = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class MoEProblem:
+    quant: str
+    dtype_act: object
+    new_in_this_release: object
+
+    @property
+    def quant_algo(self):
+        from tensorrt_llm.models.modeling_utils import QuantAlgo
+        return QuantAlgo(self.quant)
+
+@dataclasses.dataclass(frozen=True)
+class MoEEnvironment:
+    sm: int
+
+@dataclasses.dataclass(frozen=True)
+class MoEDeployment:
+    env: MoEEnvironment
+    ep_size: int = 4
+
+@dataclasses.dataclass(frozen=True)
+class MoEEligibility:
+    eligible: bool
+    reason: object = None
+    detail: str = ""
+
+    @classmethod
+    def ok(cls):
+        return cls(True)
+
+    @classmethod
+    def no(cls, reason, detail):
+        return cls(False, reason, detail)
+"""
+NEWER = """
+from tensorrt_llm._utils import is_datacenter
+from .impl_contract import MoEDeployment, MoEEligibility, MoEProblem
+from .interface import MoE, _reject
+from tensorrt_llm.models.modeling_utils import QuantAlgo
+
+class {name}(MoE):
+    @classmethod
+    def can_implement(cls, p: MoEProblem, d: MoEDeployment) -> MoEEligibility:
+        assert d.ep_size == 1
+        if p.quant_algo != QuantAlgo.NVFP4 or {refuses}:
+            return _reject("sm", f"not for SM{{d.env.sm}}")
+        return MoEEligibility.ok()
+"""
+RESOLUTION = """
+from tensorrt_llm.logger import logger
+from .fused_moe_cutlass import CutlassFusedMoE
+from .fused_moe_trtllm_gen import TRTLLMGenFusedMoE
+
+def resolve_moe_cls(model_config, *, problem, deployment):
+    for kind in ([TRTLLMGenFusedMoE] if model_config.moe_backend == "TRTLLM" else []) + [CutlassFusedMoE]:
+        if kind.can_implement(problem, deployment).eligible:
+            return kind
+        logger.warning(f"{kind.__name__} cannot")
+    raise ValueError("nothing serves this layer")
+"""
+
+
+def resolving(folder):
+    """The later layout with its back ends in a folder below _torch."""
+    names = {"impl_contract.py": CONTRACT, "moe_resolution.py": RESOLUTION,
+             "fused_moe_trtllm_gen.py": NEWER.format(name="TRTLLMGenFusedMoE", refuses="not is_datacenter(d.env.sm)"),
+             "fused_moe_cutlass.py": NEWER.format(name="CutlassFusedMoE", refuses="d.env.sm < 100")}
+    kept = {name: TREE[name] for name in ("_utils.py", "_torch/model_config.py")}
+    return kept | {f"_torch/{folder}/{name}": text for name, text in names.items()}
+
+
+def planted(folder, texts):
+    for name, text in texts.items():
         path = folder / "tensorrt_llm" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -136,8 +214,18 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("trtllm"), TREE)
+
+
+@pytest.fixture(scope="module")
 def shipped(tree):
     return gates.tensorrt_llm(tree)
+
+
+@pytest.fixture(scope="module")
+def inventory():
+    return cubins.inventory(wheels.wheel("flashinfer-cubin", "0.6.6"))
 
 
 def admitted(rows, back_end, quantisation="NVFP4", check=None):
@@ -146,54 +234,137 @@ def admitted(rows, back_end, quantisation="NVFP4", check=None):
     return {int(sm) for sm, answer in zip(chosen["SM"], chosen["admitted"]) if answer}
 
 
-def reached(routes, requested, sm, model="MiniMaxM2ForCausalLM"):
+def reached(routes, requested, sm, model="any"):
     chosen = routes[(routes["requested"] == requested) & (routes["SM"] == sm) & (routes["model"] == model)]
     return tuple(chosen[["reached", "said"]].iloc[0])
 
 
 def test_the_real_functions_of_a_tree_are_asked_for_every_gpu(shipped):
-    rows, routes = shipped
-    assert all(admitted(rows, back_end) == {100, 103} for back_end in gates.BACK_ENDS.values())
-    assert admitted(rows, "trtllm-gen", "FP8 block scales") == {100, 103} and admitted(rows, "trtllm-gen", "MXFP4 × MXFP8") == set()
-    assert set(rows.query("SM == 121 and `back end` == 'trtllm-gen'")["said"]) == {"not for SM121"}
-    assert reached(routes, "TRTLLM", 90) == ("TRTLLMGenFusedMoE", "")
-    assert reached(routes, "TRTLLM", 121) == ("", "NotImplementedError: TRTLLMGenFusedMoE does not support SM120 and above.")
-    assert reached(routes, "AUTO", 121) == ("CutlassFusedMoE", "")
-    assert reached(routes, "AUTO", 103, "GptOssForCausalLM") == ("TRTLLMGenFusedMoE", "")
+    assert shipped.layout == "can_implement(quant_algo)"
+    assert all(admitted(shipped.rows, back_end) == {100, 103} for back_end in ("trtllm-gen", "CUTLASS", "CuTe DSL, SM100"))
+    assert admitted(shipped.rows, "trtllm-gen", "FP8 block scales") == {100, 103}
+    assert admitted(shipped.rows, "trtllm-gen", "MXFP4 × MXFP8") == set()
+    assert admitted(shipped.rows, "trtllm-gen", "", "constructor") == {90, 100, 103}
+    refusals = shipped.rows.query("SM == 121 and `back end` == 'trtllm-gen' and check == 'can_implement'")
+    assert set(refusals["said"]) == {"not for SM121"}
+    assert reached(shipped.routes, "TRTLLM", 90) == ("TRTLLM", "")
+    assert reached(shipped.routes, "TRTLLM", 121) == ("NotImplementedError", "NotImplementedError: TRTLLMGenFusedMoE does not support SM120 and above.")
+    assert reached(shipped.routes, "AUTO", 121, "MiniMax M2") == ("CUTLASS", "")
+    assert reached(shipped.routes, "AUTO", 103, "GPT-OSS") == ("TRTLLM", "")
 
 
 def test_published_opens_the_gate_and_revised_goes_where_kernels_are(tree, shipped):
+    assert gates.fitting(tree) == dict(zip(("published", "revised"), OF_TRTLLM))
     published, revised = (gates.tensorrt_llm(tree, name) for name in OF_TRTLLM)
-    assert admitted(published[0], "trtllm-gen") == admitted(published[0], "CuTe DSL, SM100") == {100, 103, 120, 121}
-    assert reached(published[1], "TRTLLM", 121) == ("TRTLLMGenFusedMoE", "")
-    assert reached(published[1], "AUTO", 121, "GptOssForCausalLM") == ("TRTLLMGenFusedMoE", "")
-    assert admitted(revised[0], "trtllm-gen") == admitted(revised[0], "CuTe DSL, SM100") == {100, 103}
-    assert admitted(revised[0], "CUTLASS") == admitted(revised[0], "CUTLASS", "MXFP4 × MXFP8") == {100, 103, 120, 121}
-    name, said = reached(revised[1], "TRTLLM", 121)
-    assert name == "CutlassFusedMoE" and "TRTLLM has no kernels for SM121" in said and "CUTLASS" in said
-    before, after = (routes[routes["SM"].isin([100, 103])] for _, routes in (shipped, revised))
+    assert admitted(published.rows, "trtllm-gen") == admitted(published.rows, "CuTe DSL, SM100") == {100, 103, 120, 121}
+    assert reached(published.routes, "TRTLLM", 121) == ("TRTLLM", "")
+    assert reached(published.routes, "AUTO", 121, "GPT-OSS") == ("TRTLLM", "")
+    assert admitted(revised.rows, "trtllm-gen") == admitted(revised.rows, "CuTe DSL, SM100") == {100, 103}
+    assert admitted(revised.rows, "CUTLASS") == admitted(revised.rows, "CUTLASS", "MXFP4 × MXFP8") == {100, 103, 120, 121}
+    name, said = reached(revised.routes, "TRTLLM", 121)
+    assert name == "CUTLASS" and "TRTLLM has no kernels for SM121" in said and "CUTLASS" in said
+    before, after = (asked.routes[asked.routes["SM"].isin([100, 103])] for asked in (shipped, revised))
     pd.testing.assert_frame_equal(before, after)
     assert {str(path.relative_to(tree / "tensorrt_llm")): path.read_text() for path in tree.rglob("*.*")} == TREE, "the tree was changed"
 
 
-def test_a_tree_that_is_laid_out_in_another_way_is_no_answer(tmp_path):
+@pytest.mark.parametrize("folder", ["modules/fused_moe", "moe/fused_moe"])
+def test_a_tree_that_resolves_is_asked_with_its_own_contract(tmp_path, folder):
+    asked = gates.tensorrt_llm(planted(tmp_path, resolving(folder)), sm=(90, 103, 121))
+    assert asked.layout == "can_implement(problem, deployment)"
+    assert admitted(asked.rows, "trtllm-gen", check="can_implement") == {103}
+    assert admitted(asked.rows, "CUTLASS", check="can_implement") == {103, 121}
+    assert admitted(asked.rows, "CUTLASS", "FP8 block scales") == set()
+    assert reached(asked.routes, "TRTLLM", 103) == ("TRTLLM", "")
+    assert reached(asked.routes, "TRTLLM", 121) == ("CUTLASS", "TRTLLMGenFusedMoE cannot")
+    assert reached(asked.routes, "TRTLLM", 90) == ("ValueError", "ValueError: nothing serves this layer")
+    assert set(asked.routes.query("SM == 90 and model == 'any'")["refused"]) == {True}
+
+
+def test_an_excerpt_that_binds_too_little_is_still_asked_and_what_it_leaves_open_stays_open(tmp_path):
+    texts = resolving("modules/fused_moe")
+    del texts["_torch/modules/fused_moe/impl_contract.py"]
+    texts["_torch/modules/fused_moe/moe_resolution.py"] = """
+FAMILY: Dict[str, FrozenSet[Type]] = {"TRTLLM": [TRTLLMGenFusedMoE], "CUTLASS": [], "CUTEDSL": [CuteDslFusedMoE]}
+
+def _candidates_for(backend) -> List[Type]:
+    return [*FAMILY[backend], CutlassFusedMoE]
+"""
+    asked = gates.tensorrt_llm(planted(tmp_path, texts), sm=(103, 121))
+    assert admitted(asked.rows, "trtllm-gen", check="can_implement") == {103}
+    assert reached(asked.routes, "TRTLLM", 121)[0] == "CUTLASS" and reached(asked.routes, "TRTLLM", 103)[0] == "TRTLLM"
+    name, said = reached(asked.routes, "CUTEDSL", 121)
+    assert name == "not asked" and "gives no answer" in said
+    assert asked.routes.query("requested == 'CUTEDSL'")["refused"].isna().all()
+
+
+def test_a_tree_that_tells_nothing_gives_no_answer_and_what_it_asks_is_asked_again_once_it_changes(tmp_path):
     (tmp_path / "tensorrt_llm").mkdir()
-    rows, routes = asked = gates.tensorrt_llm(tmp_path, sm=(121,))
-    assert rows["admitted"].isna().all() and (routes["reached"] == "").all() and rows["said"].str.len().gt(0).all()
-    assert gates.answered(asked) is None
+    assert gates.tried(tmp_path) == {} and gates.tried(None) == {}
+    planted(tmp_path, TREE)
+    assert admitted(gates.tensorrt_llm(tmp_path, sm=(100, 121)).rows, "trtllm-gen", check="can_implement") == {100}
+    gate = tmp_path / "tensorrt_llm/_torch/modules/fused_moe/fused_moe_trtllm_gen.py"
+    gate.write_text(gate.read_text().replace("not in {100, 103}", "not in {121}"))
+    assert admitted(gates.tensorrt_llm(tmp_path, sm=(100, 121)).rows, "trtllm-gen", check="can_implement") == {121}
+
+
+def test_the_record_is_what_a_tree_of_its_revision_says(shipped):
+    said = recorded.tried()["as shipped"]
+    assert agreement.differences(said.routes, shipped.routes, ["requested", "model", "SM"], "reached")["SM"].isin([90]).all()
+    nvfp4 = said.rows[said.rows["quantisation"] == "NVFP4"]
+    assert agreement.differences(nvfp4, shipped.rows, ["check", *agreement.KEY]).empty
+
+
+# What each real tree says: layout, the SMs that TRTLLM's can_implement and constructor admit, who serves TRTLLM on SM121, patches that fit.
+REAL = {
+    "a-1.2.0rc2": ("no can_implement", set(), {90, 100, 103}, "not asked", {"published"}),
+    "b-march-2026": ("can_implement(quant_algo)", {100, 103}, {90, 100, 103}, "NotImplementedError", {"published", "revised"}),
+    "c-moe-resolution": ("can_implement(problem, deployment)", {100, 103}, set(gates.SM), "CUTLASS", {"published"}),
+    "d-moved-folder": ("can_implement(problem, deployment)", {100, 103}, set(gates.SM), "CUTLASS", {"published"}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_gates_of_real_trees(name, tmp_path):
+    if not (TREES / name).is_dir():
+        pytest.skip(f"{name} is not in {TREES}: set TRTLLM_TREES")
+    layout, listed, through, served, fit = REAL[name]
+    installed = tmp_path / "site-packages"  # a package as it is installed has no cpp/
+    shutil.copytree(TREES / name / "tensorrt_llm", installed / "tensorrt_llm")
+    for place in (TREES / name, installed):
+        assert set(gates.fitting(place)) == fit
+        asked = gates.tried(place)
+        assert set(asked) == {"as shipped", *fit}
+        assert asked["as shipped"].layout == layout
+        assert admitted(asked["as shipped"].rows, "trtllm-gen", check="can_implement") == listed
+        assert admitted(asked["as shipped"].rows, "trtllm-gen", "", "constructor") == through
+        assert reached(asked["as shipped"].routes, "TRTLLM", 121)[0] == served
+        open_to = admitted(asked["published"].rows, "trtllm-gen", check="can_implement")
+        assert 121 in (open_to or admitted(asked["published"].rows, "trtllm-gen", "", "constructor"))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_flashinfer_answers_for_every_gpu(version):
-    rows, kernels, macros = gates.flashinfer(version)
+def test_flashinfer_answers_for_every_gpu(version, inventory):
+    rows, generated, macros = gates.flashinfer(version)
     assert set(rows["SM"]) == set(gates.SM) and rows["admitted"].isin([True, False]).all()
     assert admitted(rows, "trtllm-gen", check="is_trtllm_moe_supported") == {100, 103, 120, 121}
     assert admitted(rows, "trtllm-gen", "", "module") == ({100, 103} if version == "0.6.6" else {100, 103, 120, 121})
     assert admitted(rows, "CUTLASS", "", "module") == set(gates.SM)
     assert not rows["said"].str.contains("ModuleNotFoundError|AttributeError|ImportError").any()
-    counts = kernels.generated(kernels).set_index(["quantisation", "SM"])["kernels"]
-    assert counts["NVFP4", 120] == counts["NVFP4", 121] == {"0.6.6": 32, "0.7.2.post1": 64}[version] and counts["NVFP4", 90] == 0
+    counts = kernels.existing(inventory, generated, version).set_index(["back end", "quantisation", "SM"])["kernels"]
+    assert counts["CUTLASS", "NVFP4", 120] == counts["CUTLASS", "NVFP4", 121] == {"0.6.6": 32, "0.7.2.post1": 64}[version]
+    assert counts["CUTLASS", "NVFP4", 90] == 0 and counts["trtllm-gen", "NVFP4", 100] == 215
     assert "Sm120, SafeFP4, SafeFP4" in macros["121"] and macros["90"] == ""
+
+
+def test_an_extra_kernel_is_counted(inventory):
+    _, generated, _ = gates.flashinfer("0.6.6")
+    mended = inventory.assign(sm=inventory["sm"].where(inventory["family"] != kernels.MOE, 121),
+                              named=inventory["named"].where(inventory["family"] != kernels.MOE, "121a"))
+    more = pd.concat([generated, generated[generated["SM"] == 121].assign(kernels=1)])
+    counts = kernels.existing(mended, more, "0.6.6").set_index(["back end", "quantisation", "SM"])["kernels"]
+    assert counts["trtllm-gen", "NVFP4", 121] == 215 and counts["trtllm-gen", "NVFP4", 100] == 0
+    assert counts["CUTLASS", "NVFP4", 121] > 32
 
 
 def test_the_newest_configurations_admit_what_has_kernels():
@@ -228,7 +399,8 @@ def test_git_takes_the_patches(name):
 def test_the_runner_hands_sm121_a_kernel_for_sm100_until_it_is_revised():
     shipped, revised = selection.choose("0.6.6"), selection.choose("0.6.6", REVISED)
     spark = shipped[shipped["SM"] == 121]
-    assert len(spark) == 5 and set(spark["target"]) == {"100f"} and spark["said"].str.contains("Error occurred when running GEMM!").all()
+    assert len(spark) == 5 and set(spark["target"]) == {"100f"} and not spark["loadable"].any()
+    assert shipped.loc[shipped["SM"].isin([100, 103]), "loadable"].all() and spark["said"].str.contains("Error occurred when running GEMM!").all()
     assert (shipped.loc[shipped["SM"].isin([100, 103]), "said"] == "").all()
     assert revised.loc[revised["SM"] == 121, "said"].str.contains("none of the trtllm-gen batched GEMM kernels runs on SM 121").all()
     for sm in (100, 103):
@@ -243,12 +415,13 @@ def test_a_cell_is_marked_if_gate_and_kernels_disagree(answer, kernels):
 
 
 def test_a_decision_table_leaves_out_what_was_not_counted():
-    rows = gates.recorded("x", {("TRTLLM", "NVFP4"): {120}, ("TRTLLM", "made up"): {100}}, sm=(100, 120))
-    kernels = pd.DataFrame([("trtllm-gen", "NVFP4", 100, 3), ("trtllm-gen", "NVFP4", 120, 0)], columns=kernels.COLUMNS)
-    table = agreement.table({"gate": rows}, kernels)
+    rows = pd.DataFrame([("trtllm-gen", quantisation, sm, sm == 120) for quantisation in ("NVFP4", "made up") for sm in (100, 120)],
+                        columns=[*agreement.KEY, "admitted"])
+    there = pd.DataFrame([("trtllm-gen", "NVFP4", 100, 3), ("trtllm-gen", "NVFP4", 120, 0)], columns=kernels.COLUMNS)
+    table = agreement.held({"gate": rows}, there)
     assert list(table["verdict"]) == [agreement.WASTED, agreement.EMPTY] and agreement.marked(table) == {"gate": 2}
-    assert list(agreement.wide(table).iloc[0])[3:] == ["REFUSED DESPITE KERNELS (3)", "ADMITTED WITHOUT KERNELS (0)"]
-    assert {trace.marker.symbol for trace in agreement.drawing(table).data} == {"triangle-up", "x"}
+    assert list(agreement.cells(table).iloc[0])[3:] == ["REFUSED DESPITE KERNELS (3)", "ADMITTED WITHOUT KERNELS (0)"]
+    assert {trace.marker.symbol for trace in charts.decisions(table).figure.data} == {"triangle-up", "x"}
 
 
 def test_an_unknown_back_end_is_a_clear_error():
@@ -266,25 +439,4 @@ def test_bad_input_is_a_clear_error(tmp_path):
     with pytest.raises(CollectionError, match="generates no NVFP4 kernel"):
         kernels.compiled("0.6.6", "", "sm_90a")
     with pytest.raises(CollectionError, match="gave no answer"):
-        gates.ask(gates.FLASHINFER, tmp_path, tmp_path, None, 121)
-
-
-def test_03_the_moe_gate(findings):
-    decided = claims.decide(list(findings.values()))
-    assert {claim: decided[claim]["verdict"] for claim in ("3a", "3b", "3c")} == {"3a": "refined", "3b": "refuted", "3c": "refuted"}
-    counted = findings["moe-gate.cutlass"]["values"]["kernels"]
-    kernels = {(row["back end"], row["quantisation"], row["SM"]): row["kernels"] for row in counted}
-    assert [kernels["trtllm-gen", "NVFP4", sm] for sm in gates.SM] == [0, 215, 215, 0, 0]
-    assert [kernels["CUTLASS", "NVFP4", sm] for sm in gates.SM] == [0, 96, 192, 32, 32]
-    assert [kernels["CuTe DSL, SM100", "NVFP4", sm] for sm in gates.SM] == [0, 5, 5, 0, 0]
-    compiled = findings["moe-gate.cutlass"]["values"]["compiled"]
-    assert compiled["target"] == "sm_121a" and compiled["bytes"] > 0 and sum(compiled["instructions"].values()) > 0
-    assert all(name.startswith("OMMA.SF") for name in compiled["instructions"])
-    assert findings["moe-gate.decisions"]["values"]["marked, NVFP4"] == {"as shipped": 2, "published": 6, "revised": 0}
-    assert findings["moe-gate.decisions"]["values"]["marked"]["revised"] == 0
-    served = {(row["requested"], row["gate"]): row["reached"].upper() for row in findings["moe-gate.decisions"]["values"]["on SM121"]}
-    assert "TRTLLM" in served["TRTLLM", "published"] and "CUTLASS" in served["TRTLLM", "revised"]
-    assert "CUTLASS" in served["CUTEDSL", "revised"]
-    assert findings["moe-gate.revised"]["values"]["same on SM100 and SM103"] is True
-    assert not any(row["marked"] for row in findings["moe-gate.newest"]["values"]["decision table"])
-    assert all(row["target"] == "100f" and row["said"] for row in findings["moe-gate.unblocks"]["values"]["chosen"])
+        gates.ask(gates.FLASHINFER, tmp_path, tmp_path, None, 121, folder=tmp_path)
