@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import psutil
 import pytest
 
-from lib.report import commands, runner
+from lib.report import commands, record, runner
 from tests.conftest import ROOT, command
+from tests.evidence.test_findings import RUN, finding
 
 GOOD = ["# Good", "parameters = 1", "from lib import evidence\nevidence.open(1, '01-good').finding("
         "'good.one', beat='verify', claim='1a', parts={'it runs': evidence.executed(True, 'x==1')}, says='It ran.')"]
@@ -35,8 +37,8 @@ def test_a_failing_notebook_does_not_stop_the_others(notebooks, tmp_path):
     done = run(folder, tmp_path / "out", "report")
     assert done.returncode == 1
     assert "FAILED 02-raises, cell 2: ZeroDivisionError: division by zero" in done.stdout
-    record = json.loads((tmp_path / "out/evidence.json").read_text())
-    assert [finding["id"] for finding in record["findings"]] == ["good.one"]
+    kept = json.loads((tmp_path / "out/evidence.json").read_text())
+    assert [each["id"] for each in kept["findings"]] == ["good.one"]
     page = (tmp_path / "out/report/02-raises.html").read_text()
     assert "ZeroDivisionError" in page and "This cell failed" in page and "02-raises.html" in last_report(tmp_path / "out")
 
@@ -107,6 +109,25 @@ def test_make_refuses_a_parameter_that_a_notebook_does_not_have(tmp_path):
     assert done.returncode == 2 and "04-autotuner has no parameter 'modl'" in said and "target_arch" in said.partition("next:")[2], done.stdout + done.stderr
 
 
+def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims_that_have_none(tmp_path):
+    """Of a run with two findings: each section stands, the short account has the lines that the findings carry, and no name of a value matters."""
+    found = [finding("fp4-gemm.x", "1b", "compiled", "refuted") | {"summary": "It fits."}, finding("seen.y") | {"summary": "Seen."}]
+    record.write(tmp_path / "evidence.json", RUN, found)
+    (tmp_path / "other").mkdir()
+    record.write(tmp_path / "other/evidence.json", RUN | {"name": "spark"}, [found[0] | {"tier": "sm12x", "verdict": "confirmed"}])
+    done = run("notebooks", tmp_path / "out", "notebook", "08", f"evidence_json={tmp_path / 'evidence.json'}", f"others={tmp_path / 'other'}{os.pathsep}{tmp_path / 'no'}")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1 and "no finding speaks to the claims M1, M2" in said and " 1b," not in said
+    executed = nbformat.read(tmp_path / "out/single/08-scoreboard.ipynb", as_version=4)
+    shown = {cell.source.strip(): "".join(output.data.get("text/markdown", output.data.get("text/html", "")) for output in cell.outputs if "data" in output)
+             for cell in executed.cells if cell.cell_type == "code"}
+    assert shown["scoreboard.short(findings, words)"] == "- **The tiles of the first bug fit.** It fits."
+    assert "≠ verdict" in shown['comparison.html("apart", shown)'] and "spark" in shown['comparison.html("apart", shown)']
+    machines_shown = next(text for source, text in shown.items() if source.endswith('comparison.html("claims", shown)'))
+    assert "spark" in machines_shown and "Evidence that is not shown" in machines_shown and "h100" not in machines_shown
+    assert sum(any(output.output_type == "error" for output in cell.get("outputs", [])) for cell in executed.cells) == 1
+
+
 def test_numbers_booleans_and_versions_of_the_readers_arrive_as_such():
     given = commands.parse(["n=4", "x=0.5", "on=true", "version=0.7.2.post1", "path=a=b", "none="], ["n", "x", "on", "version", "path", "none"], "04")
     assert given == {"n": 4, "x": 0.5, "on": True, "version": "0.7.2.post1", "path": "a=b", "none": None}
@@ -114,7 +135,6 @@ def test_numbers_booleans_and_versions_of_the_readers_arrive_as_such():
 
 @pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "cell 1: RuntimeError: Kernel died before replying to kernel_info")])
 def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_path, deaths, outcome):
-    import nbformat
     import papermill
     notebook = tmp_path / "in.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), notebook)
