@@ -12,7 +12,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Operands:
-    """Random quantised matrices: `files` as a program reads them (name to bytes), and their values in float64, (m, k) and (n, k)."""
+    """Matrices as `files` of a program (name to bytes), and in float64: (m, k) and (n, k)."""
 
     files: dict
     a: np.ndarray
@@ -29,29 +29,26 @@ class Operands:
 
 
 def e4m3(codes):
-    """The values of E4M3 codes (uint8 array) in float64; unsigned E4M3 has the same positive codes."""
+    """The values of E4M3 codes (uint8 array) in float64; unsigned E4M3 has the same positive."""
     return torch.tensor(codes).view(torch.float8_e4m3fn).to(torch.float64).numpy()
 
 
 def draw(kind, m, n, k, random):
-    """Fresh random operands.
+    """Fresh random operands of a numpy Generator; k is a multiple of 32.
 
-    Parameters
-    ----------
-    kind : str
-        ``nvfp4``: any E2M1 code, with a scale of 1/4 to 3.75 for each 16 along k; ``fp8``: E4M3 of either sign, as large.
-    m, n, k : int
-        k a multiple of 32.
-    random : numpy.random.Generator
+    `kind` ``nvfp4`` is any E2M1 code, with a scale of 1/4 to 3.75 for each 16 along k; ``fp8`` is
+    E4M3 of either sign, as large.
     """
     files, values = {}, []
     for name, rows in (("A", m), ("B", n)):
         if kind == "fp8":
-            codes = random.integers(0x28, 0x48, (rows, k), dtype=np.uint8) | random.choice([0, 0x80], (rows, k)).astype(np.uint8)
+            codes = random.integers(0x28, 0x48, (rows, k), dtype=np.uint8)
+            codes |= random.choice([0, 0x80], (rows, k)).astype(np.uint8)
             files[name] = codes.tobytes()
             values.append(e4m3(codes))
             continue
-        codes, scales = random.integers(0, 16, (rows, k), dtype=np.uint8), random.integers(0x28, 0x48, (rows, k // 16), dtype=np.uint8)
+        codes = random.integers(0, 16, (rows, k), dtype=np.uint8)
+        scales = random.integers(0x28, 0x48, (rows, k // 16), dtype=np.uint8)
         files[name] = (codes[:, ::2] | codes[:, 1::2] << 4).tobytes()
         files[f"SF{name}"] = scales.tobytes()
         values.append(E2M1[codes] * e4m3(scales).repeat(16, axis=1))
@@ -59,10 +56,11 @@ def draw(kind, m, n, k, random):
 
 
 def compare(operands, result, d, sample, random):
-    """The relative Frobenius ``error`` of some rows of a result (bytes, row-major, of type `d`), and how many elements are ``unwritten``."""
+    """Rows of a result (row-major bytes): relative Frobenius ``error``, and NaNs ``unwritten``."""
     m, n, _ = operands.size
     found = torch.frombuffer(bytearray(result), dtype=DTYPES[d]).reshape(m, n)
     rows = np.sort(random.choice(m, min(sample, m), replace=False))
     expected = operands.product(rows)
     difference = found[rows].to(torch.float64).numpy() - expected
-    return {"error": float(np.linalg.norm(difference) / np.linalg.norm(expected)), "unwritten": int(found.isnan().sum())}
+    return {"error": float(np.linalg.norm(difference) / np.linalg.norm(expected)),
+            "unwritten": int(found.isnan().sum())}

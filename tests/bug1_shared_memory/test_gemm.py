@@ -1,7 +1,9 @@
-"""Notebook 01: the laboratory of GEMM kernels, what it refuses, the launcher's own answers, and the facts that it found."""
+"""The laboratory of GEMM kernels: what it refuses, the launcher's own answers, dispatch code, the driver's."""
 
 import dataclasses
+import os
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,14 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.bug1_shared_memory import budget, gemm, heuristic, launcher, optin, tiles
+from lib.bug1_shared_memory import charts, dispatch, gemm, heuristic, launcher, optin, tiles
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import patches, vendored, wheels
+from tests.conftest import ROOT
 
 VERSION = "0.6.6"
 REVISED = "01-shared-memory.revised.flashinfer-0.6.6.diff"
 TILE = (128, 128, 128)
+TREES = Path(os.environ.get("TRTLLM_TREES", ROOT.parent / "shared/tensorrt-llm"))
+needs_trees = pytest.mark.skipif(not TREES.is_dir(), reason="no excerpts of TensorRT-LLM: set TRTLLM_TREES")
+
+pytestmark = pytest.mark.xdist_group("01")
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +58,20 @@ def test_an_unknown_kernel_is_named_with_what_is_known(wrong, named):
 @pytest.mark.parametrize("name", ["128x128", "128x128x128", "CtaShape128x128x", "tile", ""])
 def test_an_unknown_tile_name_is_refused(name):
     with pytest.raises(CollectionError, match="no tile name"):
-        tiles.extent(name)
+        dispatch.extent(name)
 
 
 @given(some.tuples(*[some.integers(1, 32)] * 3), some.sampled_from([0, 4, 8]))
 def test_a_tile_name_says_its_extent(sizes, bits):
     m, n, k = (16 * size for size in sizes)
-    found = tiles.extent(f"CtaShape{m}x{n}x{k}B", bits)
+    found = dispatch.extent(f"CtaShape{m}x{n}x{k}B", bits)
     assert found[:2] == (m, n) and found[2] * (bits or 8) == 8 * k
 
 
 @given(some.tuples(*[some.integers(1, 32)] * 3), some.booleans(), some.sampled_from(sorted(gemm.OUTPUTS)))
 def test_kernels_that_differ_in_name_alone_are_one_probe(sizes, swap, d):
     kernel = gemm.Gemm(tuple(16 * size for size in sizes), d, swap_ab=swap)
-    assert kernel.cpp() == dataclasses.replace(kernel, name="another", used_by="someone").cpp()
+    assert kernel.cpp() == dataclasses.replace(kernel, name="another", product="someone", version="9").cpp()
     assert kernel.cpp() != dataclasses.replace(kernel, scheduler="stream-k").cpp()
 
 
@@ -141,9 +148,9 @@ def test_an_account_has_no_byte_twice(blocks):
 
 
 def test_shares_add_up_and_every_part_has_a_group(measured):
-    table = budget.shares(measured)
-    assert (table[list(budget.GROUPS)].sum(axis=1) == table["kernel"]).all()
-    assert {budget.group(part) for part in gemm.PARTS} <= set(budget.GROUPS)
+    table = charts.shares(measured)
+    assert (table[list(charts.GROUPS)].sum(axis=1) == table["kernel"]).all()
+    assert {charts.group(part) for part in gemm.PARTS} <= set(charts.GROUPS)
 
 
 def test_stages_that_are_left_to_cutlass_fill_the_capacity(measured):
@@ -168,12 +175,90 @@ def test_the_revised_patch_applies_and_comes_off_to_the_byte(tree, tmp_path):
         assert (copy / vendored.LAUNCHER).read_bytes() == original
 
 
-@pytest.mark.parametrize("name", ["published", "revised"])
-def test_a_patch_for_tensorrt_llm_keeps_to_sm120(name):
-    patch = patches.Patch(f"01-shared-memory.{name}.tensorrt-llm.diff")
-    changed = [line for change in patch.changes for line in {*change.old} ^ {*change.new}]
-    assert any("120" in line for line in changed) and not any("SM100" in line or "Sm100" in line for line in changed)
-    assert {len(line) for line in changed if line.endswith("\\")} <= {317}, "the ends of the macro's lines are not one below the other"
+def test_the_ends_of_a_macros_lines_are_one_below_the_other():
+    for path in patches.FOLDER.glob("01-shared-memory.revised.*"):
+        lines = [line.value.rstrip("\n") for file in patches.Patch(path).parsed for hunk in file for line in hunk]
+        assert len({len(line) for line in lines if line.endswith("\\")}) == 1
+
+
+@pytest.mark.parametrize("version", [wheel.version for wheel in wheels.pins() if wheel.name == "flashinfer-python"])
+def test_every_pinned_flashinfer_has_a_patch_and_a_launcher_that_is_read(version):
+    tree = wheels.source("flashinfer-python", version)
+    assert launcher.revised(tree).state(tree) == patches.READY
+    assert "told<__LINE__" in launcher.told((tree / vendored.LAUNCHER).read_text())
+    assert len(dispatch.grouped(tree)) >= 4 and dispatch.dispatched(tree / dispatch.DENSE[120])
+
+
+def test_a_tree_that_no_patch_fits_is_refused_with_the_bases(tmp_path):
+    with pytest.raises(CollectionError, match=r"no revised patch fits[\s\S]*flashinfer-python==0\.6\.6"):
+        launcher.revised(tmp_path)
+
+
+# What the source of a runner says
+
+CPP = """void f(int a)  // { not a block
+{
+    switch (sm120)
+    {
+    case 1: return { g<128>(1); };
+    }
+    if (sm == 120) { one(); }
+    else
+    {
+        two();  /* } nor this */
+        three();
+    }
+}
+} // an excerpt may end more than it begins
+after();
+"""
+
+
+def test_the_blocks_around_a_line_are_known_by_their_heads():
+    at = {line.split("//")[0].strip(): number for number, line in enumerate(CPP.split("\n"))}
+    assert dispatch.around(CPP, at["case 1: return { g<128>(1); };"]) == ["void f(int a)", "switch (sm120)"]
+    assert dispatch.around(CPP, at["three();"]) == ["void f(int a)", "else"] and dispatch.around(CPP, at["after();"]) == []
+    assert [len(line) for line in dispatch.code(CPP).split("\n")] == [len(line) for line in CPP.split("\n")]
+
+
+def test_a_dispatch_is_read_in_either_spelling(tmp_path):
+    header = tmp_path / "any.h"
+    header.write_text("case tkc::CutlassTileConfigSM120::CtaShape128x128x256B:\n return run<T, cute::Int<128>, cute::Int<128>, cute::Int<256>>(x);\n"
+                      "// case CutlassTileConfigSM120::CtaShape64x64x64B: return run<64, 64, 64>(x);\n"
+                      "case CutlassTileConfigSM100::CtaShape128x64x128B: return run<128, 64, 128>(x);")
+    assert dispatch.dispatched(header) == {"128x128x256B": (128, 128, 256)}
+    assert dispatch.dispatched(header, 100) == {"128x64x128B": (128, 64, 128)} and not dispatch.dispatched(tmp_path / "none.h")
+
+
+@needs_trees
+def test_the_published_fix_changes_lines_for_sm120_alone_and_another_would_be_seen(tmp_path):
+    tree, patch = TREES / "a-1.2.0rc2", patches.Patch("01-shared-memory.published.tensorrt-llm.diff")
+    touched = dispatch.touched(tree, patch)
+    assert len(touched) == 9 and touched["for SM120"].all() and set(touched["file"]) == {"fp4_gemm_template.h", "fp4Gemm.cpp"}
+    name = "cpp/tensorrt_llm/thop/fp4Gemm.cpp"
+    wide = tmp_path / "01-wide.diff"
+    wide.write_text(f"What: x\nWhy: x\nBase: x\nLicence: x\n\n--- a/{name}\n+++ b/{name}\n"
+                    "@@ -12,1 +12,1 @@\n-            return tkc::CutlassGemmConfig(tkc::CutlassTileConfigSM100::CtaShape128x256x256B,\n"
+                    "+            return tkc::CutlassGemmConfig(tkc::CutlassTileConfigSM100::CtaShape128x128x256B,\n")
+    lines = (tree / name).read_text().split("\n")
+    at = 1 + next(number for number, line in enumerate(lines) if "SM100::CtaShape128x256x256B" in line)
+    wide.write_text(wide.read_text().replace("-12,1 +12,1", f"-{at},1 +{at},1"))
+    assert not dispatch.touched(tree, patches.Patch(wide))["for SM120"].any()
+
+
+@needs_trees
+def test_a_package_without_c_is_no_error():
+    tree = TREES / "b-march-2026"
+    assert patches.Patch("01-shared-memory.published.tensorrt-llm.diff").state(tree) == patches.FAILS
+    assert dispatch.instantiated(tree, TILE) == ([], []) and dispatch.dispatched(tree / dispatch.TEMPLATE) == {}
+
+
+def test_instances_are_found_by_tile(tmp_path):
+    for number, name in enumerate(dispatch.INSTANCES):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(("// " if number else "") + "INSTANTIATE_FP4_GEMM_KERNEL_LAUNCHER_SM120(half, 128, 128, 128, 1, 1, 1)\n")
+    assert dispatch.instantiated(tmp_path, TILE) == ([dispatch.INSTANCES[0]], list(dispatch.INSTANCES))
+    assert dispatch.instantiated(tmp_path, (256, 128, 128))[0] == []
 
 
 def test_a_launcher_with_other_lines_is_refused():
@@ -182,12 +267,12 @@ def test_a_launcher_with_other_lines_is_refused():
 
 
 def test_the_launchers_tactics_are_each_tile_twice_twice(tree):
-    offered = launcher.candidates(tree)
-    assert len(offered) == 4 * len(tiles.grouped_names(tree)) == len(set(offered))
+    offered = launcher.offered(tree)
+    assert len(offered) == 4 * len(dispatch.grouped(tree)) == len(set(offered))
 
 
 def test_a_list_of_candidates_is_read_as_printed():
-    found = heuristic.table(b"100\tgrouped nvfp4\t128064128\t1001001\t1\t0\n100\tdense nvfp4\tnone\n120\tdense nvfp4\t256128128\t1001001\t0\t0\n")
+    found = heuristic.candidates("100\tgrouped nvfp4\t128064128\t1001001\t1\t0\n100\tdense nvfp4\tnone\n120\tdense nvfp4\t256128128\t1001001\t0\t0\n")
     assert list(found["tile"]) == ["128x64x128B", "256x128x128B"] and list(found["sm"]) == [100, 120]
 
 
@@ -234,58 +319,3 @@ def test_the_deciding_cell_finds_the_limit_to_the_byte():
 def test_the_deciding_cell_is_empty_without_a_gpu(monkeypatch):
     monkeypatch.setattr(optin.devices, "gpus", lambda: [])
     assert optin.decide([83968]).empty
-
-
-# What the notebook found
-
-def test_the_dense_tiles_of_the_account_fit(findings):
-    kernels = findings["fp4-gemm.dense-tiles"]["values"]["kernels"]
-    assert {(row["name"], row["d"]): row["kernel"] for row in kernels} == {
-        ("128x128x256B", "bf16"): 83968, ("128x128x256B", "fp16"): 83968, ("128x128x256B", "fp32"): 92160,
-        ("256x128x128B", "bf16"): 93184, ("256x128x128B", "fp16"): 93184, ("256x128x128B", "fp32"): 73728}
-    assert findings["fp4-gemm.dense-tiles"]["verdict"] == "refuted" and findings["fp4-gemm.dense-tiles"]["tier"] in ("compiled", "sm12x")
-    same = findings["fp4-gemm.published-tile"]["values"]
-    assert same["128x128x128B"] == same["128x128x256B"]
-
-
-def test_the_kernels_that_do_not_fit_are_the_fused_ones_256_wide(findings):
-    kernels = findings["fp4-gemm.oversized"]["values"]["kernels"]
-    over = [row for row in kernels if row["headroom"] < 0]
-    assert {(row["name"], row["fusion"], row["swap_ab"], row["kernel"]) for row in over} == {
-        ("128x256x64B", "scatter", False, 102400), ("256x128x64B", "scatter", False, 102400)}
-    assert all(row["budget"] == 101376 and not row["error"] for row in kernels)
-    assert sum(findings["fp4-gemm.account"]["values"]["account"].values()) == 102400
-
-
-def test_three_cutlasses_agree_and_mxfp8_with_two_stages_exceeds(findings):
-    values = findings["fp4-gemm.versions"]["values"]
-    assert len({row["cutlass"] for row in values["dense"]}) >= 3
-    assert len({(row["name"], row["d"], row["kernel"]) for row in values["dense"]}) == 6
-    assert {row["kernel"] for row in values["exceeding"]} == {102400, 111616}
-
-
-def test_the_laboratory_gives_what_real_machines_printed(findings):
-    threads = findings["fp4-gemm.threads"]["values"]["threads"]
-    assert len(threads) >= 6 and all(row["ours"] == row["printed"] for row in threads)
-
-
-def test_the_revised_launcher_keeps_all_that_fits_and_sm100(findings):
-    tactics = findings["fp4-gemm.revised"]["values"]["tactics"]
-    assert len(tactics) == 16 and max(row["kernel after"] for row in tactics) == 98304
-    changed = [row for row in tactics if row["kernel after"] != row["kernel before"]]
-    assert [(row["kernel before"], row["kernel after"], row["stages before"], row["stages after"]) for row in changed] == [(102400, 74752, 3, 2)] * 2
-    sm100 = findings["fp4-gemm.sm100"]["values"]
-    assert {row["sm"] for row in sm100["candidates"]} == {100, 103, 120, 121}
-    assert sum(row["sm"] == 100 and row["kind"] == "grouped nvfp4" for row in sm100["candidates"]) == 21
-    assert vendored.LAUNCHER not in vendored.HEURISTIC and max(row["kernel"] for row in sm100["SM100"]) == 230400
-
-
-def test_the_published_kernel_runs_on_the_fp4_tensor_cores(findings):
-    values = findings["fp4-gemm.published-kernel"]["values"]
-    assert any(name.startswith("OMMA.SF") and "E2M1.E2M1" in name for name in values["matrix"]) and values["usage"]["registers"] <= 255
-
-
-def test_every_claim_of_the_bug_has_its_finding(findings):
-    said = {finding["claim"]: finding["verdict"] for finding in findings.values() if finding["notebook"] == "01-shared-memory" and finding["claim"]}
-    assert said == {"1a": "confirmed", "1b": "refuted", "1c": "refined", "1d": "confirmed", "1e": "confirmed", "1f": "refined", "1g": "confirmed",
-                    "1h": "refined"}

@@ -1,4 +1,4 @@
-// What CUTLASS decides for a GEMM kernel, as device constants that a front end alone can print into PTX. Read by lib/gemm.py.
+// What CUTLASS decides for a GEMM kernel, as device constants that a front end alone can print into PTX. Read by gemm.py.
 #pragma once
 #include "cute/tensor.hpp"
 #include "cutlass/cutlass.h"
@@ -83,7 +83,7 @@ OPTIONAL_PART(scheduler) OPTIONAL_PART(scheduler_response) OPTIONAL_PART(clc_res
 OPTIONAL_PART(tensormaps) OPTIONAL_PART(pipelines) OPTIONAL_PART(epilogue)
 OPTIONAL_PART(smem_A) OPTIONAL_PART(smem_B) OPTIONAL_PART(smem_SFA) OPTIONAL_PART(smem_SFB)
 
-// One row, in the order of FIELDS and PARTS in lib/gemm.py: stages, threads, bytes, then the members.
+// One row, in the order of FIELDS and PARTS in gemm.py: stages, threads, bytes, then the members.
 struct Answer { int stages, threads, mainloop, epilogue, kernel, budget; Part part[11]; };
 template <class G> constexpr Answer ask() {
   using K = typename G::Kernel; using S = typename K::SharedStorage; using T = decltype(S::tensors); using M = decltype(T::mainloop);

@@ -1,5 +1,5 @@
 // A program around one GEMM kernel, on CUTLASS's public interface: asks for it, runs it, times it, and says each step as a line of JSON.
-// Its operands come as files, its result goes into one; units/gemm.cuh describes the kernel. Built and read by lib/harness.py.
+// Its operands come as files, its result goes into one; units/gemm.cuh describes the kernel. Built by binaries.py, read by harness.py.
 #pragma once
 #include <algorithm>
 #include <cstdio>

@@ -1,0 +1,120 @@
+"""What a runner's own source says of its tiles: names, dispatch cases, instantiations."""
+
+import re
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pandas as pd
+
+from lib.errors import CollectionError
+from lib.subjects import patches, vendored
+
+# FlashInfer's wheel: its dense runners by architecture, and TensorRT-LLM's names of configurations.
+DENSE = {120: vendored.DENSE_SM120,
+         100: f"{vendored.DENSE_RUNNERS}/fp4_gemm_cutlass_template.h"}
+CONFIGURATIONS = (f"{vendored.INTERNAL}/tensorrt_llm/cutlass_extensions/include/"
+                  "cutlass_extensions/gemm_configs.h")
+# A TensorRT-LLM checkout: the dense runner, and where its kernels are instantiated.
+FP4_GEMM = "cpp/tensorrt_llm/kernels/cutlass_kernels/fp4_gemm"
+TEMPLATE = f"{FP4_GEMM}/fp4_gemm_template.h"
+INSTANCES = tuple(f"{FP4_GEMM}/fp4_gemm_{d}.cu" for d in ("bf16", "fp16", "fp32"))
+
+
+def extent(name, bits=0):
+    """The tile of an upstream name, in elements.
+
+    Parameters
+    ----------
+    name : str
+        As in ``128x128x256B`` or ``CtaShape128x128x256B``.
+    bits : int
+        Of an element, where the number before the B is bytes; 0 where it is passed on as elements.
+
+    Raises
+    ------
+    CollectionError
+        If it is no tile name.
+    """
+    found = re.fullmatch(r"(?:CtaShape)?(\d+)x(\d+)x(\d+)B", name)
+    if not found:
+        raise CollectionError(f"{name!r} is no tile name",
+                              "write it as upstream does: 128x128x256B")
+    m, n, k = map(int, found.groups())
+    return m, n, k * 8 // bits if bits else k
+
+
+def code(text):
+    """C++ without its comments, each character where it was (str)."""
+    blank = lambda match: re.sub(r"[^\n]", " ", match[0])
+    return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.DOTALL)
+
+
+def dispatched(file, sm=120):
+    """The tiles that a dense dispatch has cases for: name to (m, n, k) as passed on (dict).
+
+    A `file` that is not there, as in an installed package, has none.
+    """
+    text = code(file.read_text()) if file.is_file() else ""
+    case = rf"case \w*(?:::)?CutlassTileConfigSM{sm}::CtaShape(\w+B):"
+    cases = re.findall(case + r"\s*(?:return )?\w+\s*[<(]([^;]*);", text)
+    return {name: tuple(map(int, re.findall(r"\d+", said)[:3])) for name, said in cases}
+
+
+def grouped(tree, sm=120):
+    """The tile names of a FlashInfer tree's grouped dispatch (list of str); their k is bytes."""
+    text = code(Path(tree, vendored.GROUPED_DISPATCH).read_text())
+    cases = re.findall(rf"SHAPE_CASE\({sm}, (\d+), (\d+), (\d+)\)", text)
+    return list(dict.fromkeys(f"{m}x{n}x{k}B" for m, n, k in cases))
+
+
+def configurations(tree, sm):
+    """The tile names of an architecture's enumeration in a FlashInfer tree (list of str)."""
+    text = code(Path(tree, CONFIGURATIONS).read_text())
+    body = re.search(rf"enum class CutlassTileConfigSM{sm}\b[^{{]*{{(.*?)}};", text, re.DOTALL)
+    return re.findall(r"CtaShape(\w+B)", body[1])
+
+
+def instantiated(tree, tile, sm=120):
+    """The files of `INSTANCES` that instantiate a tile, and those that are there (two lists)."""
+    here = [name for name in INSTANCES if Path(tree, name).is_file()]
+    asked = rf"LAUNCHER_SM{sm}\(\w+, {tile[0]}, {tile[1]}, {tile[2]},"
+    return [name for name in here if re.search(asked, code(Path(tree, name).read_text()))], here
+
+
+def around(text, line):
+    """The heads of the blocks that are open at a line (from 0) of C++, or of an excerpt of it.
+
+    Functions, switches and branches, outermost first (list of str).
+    """
+    until = sum(len(each) + 1 for each in text.split("\n")[:line])
+    heads, start = [], 0
+    for mark in re.finditer(r"[{};]", code(text)[:until]):
+        if mark[0] == "{":
+            heads.append(" ".join(code(text)[start:mark.start()].split()))
+        elif mark[0] == "}" and heads:
+            heads.pop()
+        start = mark.end()
+    return heads
+
+
+def touched(tree, patch):
+    """The lines that a `Patch` takes from a tree or puts into it, and the blocks around them.
+
+    Returns
+    -------
+    DataFrame
+        A row a line: ``file``, ``line``, ``blocks`` (what `around` gives), and ``for SM120``:
+        whether the head of one of them names SM120 or a device of it.
+    """
+    rows = []
+    with patches.patched(tree, patch.path) as copy:
+        for name in patch.files:
+            before, after = Path(tree, name).read_text(), Path(copy, name).read_text()
+            old, new = before.split("\n"), after.split("\n")
+            for kind, *span in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+                for text, lines, places in ((before, old, span[:2]), (after, new, span[2:])):
+                    rows += [(Path(name).name, lines[at].strip(), around(text, at))
+                             for at in range(*places) if kind != "equal"]
+    found = pd.DataFrame(rows, columns=["file", "line", "blocks"])
+    found["for SM120"] = [any("120" in head for head in heads) for heads in found["blocks"]]
+    return found
