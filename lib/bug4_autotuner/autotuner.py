@@ -63,17 +63,8 @@ def load(tree, package="flashinfer", behind=()):
     stay in ``sys.modules`` (`settle`): some functions import from them when called, and on a GPU
     its own timing works. TensorRT-LLM's are taken back, so that the package can still be imported.
 
-    Parameters
-    ----------
-    tree : Path
-        A folder with ``flashinfer/`` or ``tensorrt_llm/`` in it.
-    behind : sequence of Path
-        Trees to take other modules of the package from, where the first has only some.
-
-    Raises
-    ------
-    CollectionError
-        If the tree has no such file.
+    `tree` (Path) has ``flashinfer/`` or ``tensorrt_llm/`` in it; `behind` are trees to take other
+    modules of the package from. CollectionError if the tree has no such file.
     """
     if not (file := file_of(tree, package)):
         raise CollectionError(f"{tree} has no {' or '.join(FILES[package])}",
@@ -169,25 +160,13 @@ def attempt(call, *arguments, **keywords):
 
 @dataclass(frozen=True)
 class Case:
-    """Shapes and specs to call a tuner with.
-
-    Attributes
-    ----------
-    dynamic : list of (tuple of int, tuple of int)
-        Input and dimension indices of each DynamicTensorSpec; several are linked dimensions.
-    constraint : list of (int, int)
-        Input and dimension index of each ConstraintSpec.
-    cap : int or None
-        ``tune_max_num_tokens``, which only TensorRT-LLM has.
-    account : bool
-        Whether it is one of the account's eight.
-    """
+    """Shapes and specs to call a tuner with."""
 
     shapes: tuple
-    dynamic: list
-    constraint: list
-    cap: int | None = None
-    account: bool = False
+    dynamic: list  # input and dimension indices of each spec; several are linked dimensions
+    constraint: list  # input and dimension index of each spec
+    cap: int | None = None  # tune_max_num_tokens, which TensorRT-LLM alone has
+    account: bool = False  # one of the account's eight
 
 
 SHAPES = ((300, 64), (64, 32), (96,))
@@ -256,12 +235,9 @@ def generate(tuner, shapes, configured):
 
 
 def survey(tuner, call=find, cases=CASES):
-    """What each case that a tuner can be given does to one of its functions.
+    """What each case that a tuner can be given does to one of its functions (DataFrame).
 
-    Returns
-    -------
-    DataFrame
-        case, shapes, dynamic, constraint, outcome (``ok`` or the exception), line, code, account.
+    The outcome is ``ok`` or the exception, with the line that raised it.
     """
     rows = []
     for name, case in cases.items():

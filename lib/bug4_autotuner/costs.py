@@ -7,22 +7,10 @@ TIME = "time (µs)"
 
 
 def of_choices(times, outcomes, default):
-    """What the choice of each tuner costs against the best tactic at the same m.
+    """What the choice of each tuner costs against the best tactic at the same m (DataFrame).
 
-    Parameters
-    ----------
-    times : DataFrame
-        From `scaled_gemm.Operator.times`.
-    outcomes : dict of str to dict
-        What `tuning.drive` returned, by tuner.
-    default : int
-        The tactic behind -1.
-
-    Returns
-    -------
-    DataFrame
-        tuner, m, chosen (a tactic or the exception), its microseconds with quartiles, best and its
-        microseconds, and ``cost``: the ratio of both (NaN where there is no time).
+    From `scaled_gemm.Operator.times`, what `tuning.drive` returned by tuner, and the tactic behind
+    -1. ``cost`` is the ratio of the chosen tactic's microseconds to the best's, NaN without a time.
     """
     known = times[times["error"] == ""].set_index(["m", "tactic"])
     columns, rows = [TIME, f"{TIME}, lower quartile", f"{TIME}, upper quartile"], []

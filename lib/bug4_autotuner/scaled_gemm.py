@@ -78,12 +78,9 @@ def matrix(padded, rows, blocks):
 
 
 def quantise(values, tall):
-    """Quantise (rows, columns) to e4m3 with a scale for `tall` x 128 elements.
+    """Quantise (rows, columns) to e4m3 with a float32 scale for `tall` x 128 elements.
 
-    Returns
-    -------
-    tensor of float8_e4m3fn, (rows, columns), and tensor of float32, (rows / tall, columns / 128)
-        The values are the product of both.
+    Returns both, scales as (rows / tall, columns / 128); CollectionError if that does not divide.
     """
     if values.shape[0] % tall or values.shape[1] % 128:
         raise CollectionError(f"{tuple(values.shape)} does not divide into blocks of {tall} x 128",
@@ -103,10 +100,7 @@ def dequantise(values, scales, tall):
 class Operator:
     """The GEMM with one weight, and the tactics that this device can run.
 
-    Parameters
-    ----------
-    columns, depth : int
-        n and k; by default a shared expert of DeepSeek-V3 (gate and up, 2 x 2048, hidden 7168).
+    `columns` and `depth` are n and k: a shared expert of DeepSeek-V3 (2 x 2048, hidden size 7168).
     """
 
     def __init__(self, columns=4096, depth=7168, device="cuda", tactics=TACTICS):
@@ -170,11 +164,8 @@ class Operator:
     def errors(self, sizes):
         """Check every valid tactic at every m, on fresh inputs, against a float64 reference.
 
-        Returns
-        -------
-        DataFrame
-            tactic, m, the relative error in the Frobenius norm (NaN if an element was not written
-            or padding was used), and the one that rounding the reference to bf16 makes.
+        A row has the relative error in the Frobenius norm (NaN if an element was not written or
+        padding was used), and the one that rounding the reference to bf16 makes (DataFrame).
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
         for size in sizes:
@@ -195,11 +186,7 @@ class Operator:
         """Time every valid tactic at every m, with the second-level cache flushed before each call.
 
         Each call waits behind a spin of the GPU, `cycles` long, so that its launch is not measured.
-
-        Returns
-        -------
-        DataFrame
-            tactic, m, microseconds by CUDA events (median and quartiles), and where it failed, why.
+        Microseconds by CUDA events (median and quartiles), or why it failed (DataFrame).
         """
         cache = torch.cuda.get_device_properties(0).L2_cache_size
         dirt = torch.empty(2 * cache, dtype=torch.int8, device="cuda")

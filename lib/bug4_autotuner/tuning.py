@@ -82,14 +82,10 @@ def uncached(tuner):
 
 
 def look_up_cost(original, changed, rounds=40, calls=400):
-    """Time the look-up of two tuners, taking turns in one process.
+    """Time the look-up of two tuners, taking turns in one process (DataFrame).
 
-    Returns
-    -------
-    DataFrame
-        A row for ``cached`` (all calls but the first of a shape) and one for ``computed``:
-        microseconds of each tuner (medians), the ratio of changed over original, and its quartiles
-        over the `rounds`.
+    A row for ``cached`` (all calls but the first of a shape) and one for ``computed``: microseconds
+    of each (medians), and the ratio of changed over original with its quartiles over the `rounds`.
     """
     shapes = ((300, 4096), (4096, 4096), (300,), (32,), (300, 4096), (1 << 20,))
     indices = [((0,), (-2,))], [(2, 0), (4, -2)]
@@ -178,17 +174,14 @@ def drive(tuner, dimension, operator, sizes, tuned=512, buckets=(64, 128, 256, 5
     operator : `Paper` or `scaled_gemm.Operator`
         With ``inputs(m)``, ``valid`` (its tactics) and ``run(inputs, tactic)``.
     sizes : sequence of int
-        The m of each call after warm-up, which happens at m = `tuned`.
-    clock : callable, optional
-        As `fresh` takes it.
+        The m of each call after warm-up, which happens at m = `tuned`, by `clock` (`fresh`).
 
     Returns
     -------
     dict
-        ``tuning``: what warm-up came to (tactic or exception), ``raised``; ``profiled``: launches
-        that it timed; ``wrong scales``: those with a scale of the wrong length, ``short scales``:
-        with one too short, past which a kernel that trusts its shapes reads; ``tactics``: m to the
-        tactic chosen afterwards (-1: default); ``said``: its warnings.
+        ``tuning``: what warm-up came to, and whether it ``raised``; ``profiled``: launches that it
+        timed; of them ``wrong scales`` and ``short scales``, past whose end a kernel reads that
+        trusts its shapes; ``tactics``: m to the one chosen (-1: default); ``said``: its warnings.
     """
     autotuner.settle(tuner)
     spare = []
@@ -233,15 +226,7 @@ def warm_up(tuner, dimension, sizes=(300, 400, 511, 512, 64, 100, 600), tuned=51
 
 
 def fates(outcomes):
-    """What came of warm-up and of the calls after it, of outcomes of `drive` by tuner.
-
-    Returns
-    -------
-    DataFrame
-        tuner, ``warm-up ends with``, ``raised``, ``kernels timed``, ``with a wrong scale``,
-        ``with one too short``, the calls that got a tuned tactic, the default or an exception, and
-        warnings.
-    """
+    """What came of warm-up and of the calls after it, by tuner, from `drive` (DataFrame)."""
     rows = []
     for name, each in outcomes.items():
         got = list(each["tactics"].values())

@@ -94,9 +94,12 @@ def test_observations_follow_their_data(cells):
     assert "a key differs" in differs.summary and not any(parts(differs).values())
 
 
-@pytest.mark.parametrize("name", WITH_TUNER)
-def test_on_its_own_file_4a_and_4d_are_executed(cells, quick, name):
-    whole = cells(NAME, trtllm_src=str(tree_of(name)))
+@pytest.mark.parametrize("name, installed", [(WITH_TUNER[0], False), (WITH_TUNER[1], True)])
+def test_on_its_own_file_4a_and_4d_are_executed(cells, quick, monkeypatch, name, installed):
+    if installed:  # as an installed package is found, with no checkout named
+        monkeypatch.syspath_prepend(str(tree_of(name)))
+        monkeypatch.delenv("TRTLLM_SRC", raising=False)
+    whole = cells(NAME, trtllm_src="" if installed else str(tree_of(name)))
     raised, skipping = whole.found("autotuner.exception"), whole.found("autotuner.skipping")
     assert (raised.verdict, raised.tier, len(raised.parts)) == ("confirmed", "executed", 2)
     assert (skipping.verdict, skipping.tier) == ("refined", "executed") and autotuner.AS_READ in skipping.sources
@@ -159,7 +162,8 @@ def test_what_a_gpu_answered_becomes_a_finding_of_its_tier(cells, monkeypatch, c
     monkeypatch.setattr(devices, "gpus", lambda: [SimpleNamespace(name="a GPU", capability=capability)])
     found = whole.again("autotuner.default-cost", operator=Answering(), runs=True)
     assert found.tier == tier and found.verdict == ("confirmed" if mended else "refined")
-    assert ("0 of 10 calls" if mended else "10 of 10 calls run the default, at up to 1.38 times") in found.summary
+    assert list(parts(found).values()) == ([True] * 3 if mended else [True, False, False])
+    assert ("0 of 10 calls" if mended else "10 of 10 calls run the default; a call then takes 1.17 times") in found.summary
     launches = {row["tuner"]: row for row in found.values["launches"]}
     assert len(launches) == 7 and launches["skip both, warm-up at m = 1"]["with one too short"] == (0 if mended else 637)
 
