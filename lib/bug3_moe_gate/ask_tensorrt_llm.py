@@ -76,13 +76,13 @@ class Tree:
                     for file in files}
         if (top / "model_config.py").is_file():
             self.own[CONFIG] = top / "model_config.py"
-        self.homes, self.defined, wanted = {}, [], {"tensorrt_llm"}
+        self.homes, self.asked_with, wanted = {}, [], {"tensorrt_llm"}
         for name, file in self.own.items():
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.ClassDef):
+                if isinstance(node, ast.ClassDef | ast.FunctionDef):
                     self.homes[node.name] = name
-                elif isinstance(node, ast.FunctionDef) and node.name == "can_implement":
-                    self.defined.append({each.arg for each in node.args.args})
+                    if node.name == "can_implement":
+                        self.asked_with.append({each.arg for each in node.args.args})
                 elif isinstance(node, ast.Import):
                     wanted |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -102,8 +102,8 @@ class Tree:
     @property
     def layout(self):
         """Which of LAYOUTS the tree has."""
-        newest = any("quant_algo" not in names for names in self.defined)
-        return LAYOUTS[2 if newest else bool(self.defined)]
+        newest = any("quant_algo" not in names for names in self.asked_with)
+        return LAYOUTS[2 if newest else bool(self.asked_with)]
 
     def predicates(self, file):
         """The functions ``is_...`` of _utils.py, as they are; without it one of ours."""
@@ -121,18 +121,14 @@ class Tree:
     def look_up(self, name):
         """What a name means that an excerpt uses and does not import."""
         if name in self.homes:
-            return self.class_of(name)
+            return self.its(name)
         return self.given.get(name, getattr(typing, name, None) or getattr(Thing, name))
 
-    def module(self, name):
-        """A module of the MoE folder; ModuleNotFoundError if the tree has it not."""
-        full = f"{TOP}.{self.folder.replace('/', '.')}.{name}"
-        if full not in self.own:
-            raise ModuleNotFoundError(f"this tree has no {name}.py")
-        return importlib.import_module(full)
+    def its(self, name):
+        """A class or function that the tree's own modules define.
 
-    def class_of(self, name):
-        """A class of the tree's own modules; ModuleNotFoundError if it has it not."""
+        Raises ModuleNotFoundError if none does.
+        """
         if name not in self.homes:
             raise ModuleNotFoundError(f"this tree has no {name}")
         return getattr(importlib.import_module(self.homes[name]), name)
@@ -140,18 +136,18 @@ class Tree:
     def reject(self, reason, detail=""):
         """As the tree's interface.py rejects."""
         if "MoEEligibility" in self.homes:
-            return self.class_of("MoEEligibility").no(reason, detail)
+            return self.its("MoEEligibility").no(reason, detail)
         return SimpleNamespace(eligible=False, detail=detail)
 
     def made(self, name, **known):
         """An object of one of the contract's classes, or a stand-in with these fields."""
         if name not in self.homes:
             return SimpleNamespace(**known)
-        fields = [field for field in dataclasses.fields(self.class_of(name)) if field.init]
+        fields = [field for field in dataclasses.fields(self.its(name)) if field.init]
         required = [field.name for field in fields if field.default is dataclasses.MISSING
                     and field.default_factory is dataclasses.MISSING]
         chosen = {field.name: known[field.name] for field in fields if field.name in known}
-        return self.class_of(name)(**dict.fromkeys(required, Thing()) | chosen)
+        return self.its(name)(**dict.fromkeys(required, Thing()) | chosen)
 
     def question(self, algorithm):
         """What can_implement is asked about: a MoEProblem and a MoEDeployment."""
@@ -194,19 +190,17 @@ class Tree:
 
     def chosen(self, requested, architecture, algorithm):
         """The class that a request leads to: the tree's resolve_moe_backend, then its choice."""
-        config = importlib.import_module(CONFIG) if CONFIG in self.own else Thing
-        resolve = getattr(getattr(config, "ModelConfig", Thing), "resolve_moe_backend", None)
-        if requested == "AUTO" and resolve is None:
-            raise ModuleNotFoundError("this tree has no resolve_moe_backend")
-        name = resolve(requested, architecture) if resolve else requested
+        name = requested
+        if requested == "AUTO" or "ModelConfig" in self.homes:
+            name = self.its("ModelConfig").resolve_moe_backend(requested, architecture)
         model = SimpleNamespace(moe_backend=name, quant_config=quantised(algorithm),
                                 pretrained_config=None)
-        if not any(each.endswith(".moe_resolution") for each in self.own):
-            return self.module("create_moe").get_moe_cls(model)
-        resolution, (problem, machine) = self.module("moe_resolution"), self.question(algorithm)
-        if whole := vars(resolution).get("resolve_moe_cls"):
-            return whole(model, problem=problem, deployment=machine)
-        for kind in resolution._candidates_for(name):  # an excerpt: the first that admits
+        problem, machine = self.question(algorithm)
+        if "resolve_moe_cls" in self.homes:
+            return self.its("resolve_moe_cls")(model, problem=problem, deployment=machine)
+        if "_candidates_for" not in self.homes:
+            return self.its("get_moe_cls")(model)
+        for kind in self.its("_candidates_for")(name):  # an excerpt: the first that admits
             admitted, said = self.implements(kind, algorithm)
             if admitted is None:
                 raise LookupError(said)
@@ -247,7 +241,7 @@ def main(root, output, *capabilities):
 
     for tree.sm in map(int, capabilities):
         for back_end, name in CLASSES.items():
-            kind, said = attempt(lambda name=name: tree.class_of(name))
+            kind, said = attempt(lambda name=name: tree.its(name))
             if kind is None and name not in tree.homes:
                 continue
             for quantisation, algorithm in QUANTISATIONS.items():

@@ -61,44 +61,35 @@ class Unbound(dict):
         return self.look_up(name)
 
 
-class Excerpt(importlib.machinery.SourceFileLoader):
-    """Runs a source file with `Unbound` builtins."""
-
-    def __init__(self, name, path, look_up):
-        super().__init__(name, str(path))
-        self.look_up = look_up
-
-    def exec_module(self, module):
-        module.__dict__["__builtins__"] = Unbound(self.look_up)
-        super().exec_module(module)
-
-
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of `own` (name to path), and a stand-in for each package of `absent`.
+    """Runs the modules of `own` (name to file), and finds a stand-in for each package of `absent`.
 
     Every stand-in module has the values of `given`. With `look_up`, own modules may be excerpts.
     """
 
     def __init__(self, own, absent, given=None, look_up=None):
-        self.own, self.given, self.look_up = own, given or {}, look_up
-        self.absent = set(absent)
+        self.own, self.absent, self.given, self.look_up = own, set(absent), given or {}, look_up
 
     def find_spec(self, name, path=None, target=None):
-        if file := self.own.get(name):
-            loader = Excerpt(name, file, self.look_up) if self.look_up else None
-            return importlib.util.spec_from_file_location(name, file, loader=loader)
+        if name in self.own:
+            return importlib.util.spec_from_file_location(name, self.own[name], loader=self)
         if name.partition(".")[0] in self.absent:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 
     def create_module(self, spec):
+        if spec.name in self.own:
+            return None
         module = types.ModuleType(spec.name)
         module.__getattr__ = lambda name: getattr(Thing, name)
         module.__dict__.update(self.given)
         return module
 
     def exec_module(self, module):
-        pass
+        if file := self.own.get(module.__name__):
+            if self.look_up:
+                module.__dict__["__builtins__"] = Unbound(self.look_up)
+            exec(compile(file.read_text(), str(file), "exec"), module.__dict__)
 
 
 def missing(names):
