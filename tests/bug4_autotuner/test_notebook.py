@@ -10,7 +10,7 @@ import pytest
 from lib.bug4_autotuner import autotuner, gates, tuning
 from lib.evidence import claims
 from lib.instruments import devices
-from tests.bug4_autotuner.test_tensorrt_llm import WITH_TUNER, WITHOUT, tree_of
+from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT, tree_of
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("04")
@@ -116,6 +116,17 @@ def test_a_tree_without_the_file_is_said_in_one_sentence(cells, quick, name):
     found = whole.found("autotuner.tensorrt-llm")
     assert found.tier == "reported" and found.summary == "The TensorRT-LLM at hand has no tensorrt_llm/_torch/autotuner.py."
     assert whole.found("autotuner.skipping").verdict == "refined"
+
+
+def test_a_layout_that_no_patch_fits_and_that_no_longer_raises(cells, quick, tmp_path, capsys):
+    file = tmp_path / "tensorrt_llm/_torch/autotuner.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(LAYOUT.replace("        for each in tuning_config.constraint_specs:", "        for each in ():"))
+    whole = cells(NAME, trtllm_src=str(tmp_path))
+    found = whole.found("autotuner.exception")
+    assert found.verdict == "refined" and parts(found)["TensorRT-LLM's own does, as it is here"] is False
+    assert whole.found("autotuner.skipping").verdict == "refined"
+    assert "No patch of patches/ fits this TensorRT-LLM." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("version", ["0.6.8", "0.7.2.post1"])
