@@ -11,7 +11,7 @@ LIMIT = 180.0  # s, on 16 cores
 
 def build():
     """One row, or none without a GPU that a kernel is described for (list of dict with bar, measured, limit, unit, ok)."""
-    wanted = programs.programs(devices.gpus()[0].sm) if devices.gpus() else []
+    wanted = programs.for_device(devices.gpus()[0].sm) if devices.gpus() else []
     if not wanted:
         return []
     start = time.perf_counter()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib.bug1_shared_memory.binaries import build, executable
 from lib.bug1_shared_memory.operands import DTYPES, compare, draw
-from lib.bug1_shared_memory.programs import programs
+from lib.bug1_shared_memory.programs import for_device
 from lib.errors import CollectionError
 from lib.instruments import timing
 
@@ -113,7 +113,7 @@ def trial(program, path, gpu, check=(500, 776, 1056), timed=TIMED):
 
 def trials(gpu, flashinfer):
     """Every program for a GPU (or None), built and tried (DataFrame, a row each, or none)."""
-    wanted = programs(gpu.sm) if gpu else []
+    wanted = for_device(gpu.sm) if gpu else []
     rows = [trial(program, path, gpu) for program, path in zip(wanted, build(wanted, flashinfer))]
     found = pd.DataFrame(rows)
     return found.reindex(columns=list(dict.fromkeys([*STEPS, *TIMES, *found.columns])))

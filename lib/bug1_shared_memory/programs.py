@@ -33,7 +33,7 @@ def hopper(m, n, k, d="bf16", stages=0, why="fits"):
     return Program(f"{m}x{n}x{k}", kernel, "fp8", d, "sm_90a", why)
 
 
-def programs(sm):
+def for_device(sm):
     """What to try on a device (list of Program); empty where no kernel is described for it.
 
     On SM120 and SM121 these are TensorRT-LLM's dense tiles in each output type, the grouped ones

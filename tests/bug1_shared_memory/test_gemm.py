@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.bug1_shared_memory import charts, dispatch, gemm, heuristic, launcher, optin, tiles
+from lib import cache
+from lib.bug1_shared_memory import binaries, charts, dispatch, gemm, heuristic, launcher, optin, programs, tiles
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import patches, vendored, wheels
@@ -192,6 +193,50 @@ def test_every_pinned_flashinfer_has_a_patch_and_a_launcher_that_is_read(version
 def test_a_tree_that_no_patch_fits_is_refused_with_the_bases(tmp_path):
     with pytest.raises(CollectionError, match=r"no revised patch fits[\s\S]*flashinfer-python==0\.6\.6"):
         launcher.revised(tmp_path)
+
+
+# What is kept
+
+class Front:
+    """A compiler that gives every kernel two stages, and counts how often it is asked."""
+
+    key, version, target, asked = {"nvcc": "none"}, "4.0.0", "sm_121a", 0
+
+    def compile(self, source, kind, *options, more=()):
+        self.asked += 1
+        answers = "".join(f".b8 probe_{index}[4] = {{2, 0, 0, 0}};\n" for index in range(source.count("PROBE(")))
+        return 0, answers.encode(), "[with Instance=3, Bytes=1024, Stages=2]"
+
+
+def test_bytes_are_asked_once_and_again_when_the_unit_changes(cache_folder, monkeypatch, tmp_path):
+    front = Front()
+    for _ in range(2):
+        assert gemm.measure([gemm.Gemm(TILE, name="any")], front)["stages"].tolist() == [2]
+    assert front.asked == 1
+    (tmp_path / "gemm.cuh").write_text((gemm.UNITS / "gemm.cuh").read_text() + "// changed\n")
+    monkeypatch.setattr(gemm, "UNITS", tmp_path)
+    gemm.measure([gemm.Gemm(TILE)], front)
+    assert front.asked == 2
+
+
+def test_what_is_built_depends_on_every_unit_of_ours(monkeypatch, tmp_path):
+    program = programs.nvfp4(programs.PUBLISHED, "sm_121a")
+    inputs = binaries.Unit(program, VERSION).inputs
+    for path in gemm.UNITS.glob("*.cuh"):
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.setattr(binaries, "UNITS", tmp_path)
+    same = binaries.Unit(program, VERSION).inputs
+    assert cache.content(inputs) == cache.content(same)
+    for path in tmp_path.glob("*.cuh"):
+        path.write_text(path.read_text() + "// changed\n")
+        assert cache.content(binaries.Unit(program, VERSION).inputs) != cache.content(inputs)
+        path.write_text((gemm.UNITS / path.name).read_text())
+
+
+def test_a_colour_recompiles_nothing():
+    for asking in ("gemm", "launcher", "binaries", "heuristic"):
+        sources = cache.sources(f"lib.bug1_shared_memory.{asking}")
+        assert not [name for name in sources if name.startswith("lib.evidence") or name.endswith(".charts")]
 
 
 # What the source of a runner says

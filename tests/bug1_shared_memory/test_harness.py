@@ -113,7 +113,7 @@ def test_what_does_not_compile_is_a_row_with_its_reason():
 
 @pytest.mark.parametrize("sm, targets", [(121, {"sm_121a", "sm_120a"}), (120, {"sm_120a", "sm_121a"}), (90, {"sm_90a", "sm_121a"}), (80, set()), (100, set())])
 def test_each_device_gets_its_own_programs(sm, targets):
-    found = programs.programs(sm)
+    found = programs.for_device(sm)
     assert {each.target for each in found} == targets
     assert not found or {each.why for each in found} == {"fits", "too large", "another architecture"}
     assert all((each.target == f"sm_{sm}a") != (each.why == "another architecture") for each in found)
