@@ -7,7 +7,7 @@ forgotten when it is next asked for, not at once.
 """
 
 from collections import OrderedDict, deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 
 from lib.errors import CollectionError
@@ -38,15 +38,6 @@ class Counts:
         """Blocks found in either pool."""
         return self.hits_primary + self.hits_secondary
 
-    def costs(self, block_bytes, bandwidth):
-        """The counts with hits, hit rate (0 to 1), bytes copied, and their seconds (dict).
-
-        One memory of `bandwidth` bytes/s sees each byte twice: it is read and written.
-        """
-        moved, asked = self.copies * block_bytes, self.hits + self.misses
-        return asdict(self) | {"hits": self.hits, "hit_rate": self.hits / asked if asked else 0.0,
-                               "bytes_copied": moved, "seconds": 2 * moved / bandwidth}
-
 
 class BlockManager:
     """Blocks in two pools; the free queues are LRU and keep contents for reuse until taken.
@@ -54,8 +45,8 @@ class BlockManager:
     ``copy``: an evicted block is copied to a secondary slot, and back when a prefix asks for it.
     ``relabel``: it stays where it lies and trades labels with a secondary slot; kernels must reach
     both pools. ``fold``: one pool of primary + secondary blocks. ``skip``, as published in pull
-    request 12301: slots are traded as in ``copy``, contents are not copied. Wrong blocks are
-    counted if there is a `store` (`storage.Ledger`), whose contents are checked at every hit.
+    request 12301: slots are traded as in ``copy``, contents are not copied. The contents of a
+    `store` (as `storage.Blocks`) are checked at every hit, and wrong blocks counted.
     """
 
     def __init__(self, primary, secondary=0, design="copy", store=None):
@@ -78,17 +69,14 @@ class BlockManager:
 
     def take(self):
         """The slot of the least recently freed primary block, which is offloaded."""
-        counts, secondary = self.counts, self.secondary
         key, slot = self.primary.popitem(last=False)
-        if key < 0:
+        if key < 0 or not self.secondary:
+            self.counts.dropped += key >= 0
             return slot
-        if not secondary:
-            counts.dropped += 1
-            return slot
-        lost, other = secondary.popitem(last=False)
-        counts.offloads += 1
-        counts.dropped += lost >= 0
-        secondary[key], slot = self.moved(slot, other)
+        lost, other = self.secondary.popitem(last=False)
+        self.counts.offloads += 1
+        self.counts.dropped += lost >= 0
+        self.secondary[key], slot = self.moved(slot, other)
         return slot
 
     def moved(self, source, target):
@@ -103,8 +91,8 @@ class BlockManager:
 
     def onboard(self, key):
         """The slot under the primary label that a block of the secondary pool gets."""
-        old = self.secondary.pop(key)
         self.counts.onboards += 1
+        old = self.secondary.pop(key)
         new, old = self.moved(old, self.take())
         self.secondary[next(self.empty)] = old  # appended, as upstream does: the last to be used
         return new
@@ -112,25 +100,22 @@ class BlockManager:
     def claim(self, keys, generated=0):
         """Claim a sequence's blocks: the longest cached prefix, then fresh ones (list of keys)."""
         counts, store, held = self.counts, self.store, self.held
-        primary, secondary, take = self.primary, self.secondary, self.take
-        matched = onboarded = 0
+        primary, secondary = self.primary, self.secondary
+        matched, before = 0, counts.onboards
         for key in keys:
-            if entry := held.get(key):
-                entry[1] += 1
-                slot = entry[0]
+            if key in held:
+                held[key][1] += 1
+            elif key in primary:
+                held[key] = [primary.pop(key), 1]
+            elif key in secondary:
+                held[key] = [self.onboard(key), 1]
             else:
-                slot = primary.pop(key, None)
-                if slot is None:
-                    if key not in secondary:
-                        break
-                    slot = self.onboard(key)
-                    onboarded += 1
-                held[key] = [slot, 1]
+                break
             matched += 1
-            if store and not store.holds(slot, key):
+            if store and not store.holds(held[key][0], key):
                 counts.wrong += 1
-        counts.hits_primary += matched - onboarded
-        counts.hits_secondary += onboarded
+        counts.hits_secondary += counts.onboards - before
+        counts.hits_primary += matched - (counts.onboards - before)
         counts.misses += len(keys) - matched
         counts.requests += 1
         fresh = [*keys[matched:], *range(self.private, self.private + generated)]
@@ -142,7 +127,7 @@ class BlockManager:
                     forgotten = next(self.empty)
                     secondary[forgotten] = secondary.pop(key)
                     secondary.move_to_end(forgotten, last=False)
-                slot = take()
+                slot = self.take()
             held[key] = [slot, 1]
             if store:
                 store.write(slot, key)
@@ -150,14 +135,10 @@ class BlockManager:
 
     def release(self, keys):
         """Give a sequence's blocks to the free queue, its end first: prefixes are evicted last."""
-        held, primary = self.held, self.primary
         for key in reversed(keys):
-            entry = held[key]
-            if entry[1] == 1:
-                del held[key]
-                primary[key] = entry[0]
-            else:
-                entry[1] -= 1
+            self.held[key][1] -= 1
+            if not self.held[key][1]:
+                self.primary[key], _ = self.held.pop(key)
 
 
 def replay(trace, primary, secondary=0, design="copy", batch=1, store=None):

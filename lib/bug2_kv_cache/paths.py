@@ -12,19 +12,15 @@ FACTS = Path(__file__).with_name("paths.toml")
 MANAGER = "cpp/tensorrt_llm/batch_manager/kvCacheManager.cpp"
 EXECUTOR = "tensorrt_llm/_torch/pyexecutor/resource_manager.py"
 PATCHES = {kind: f"02-kv-cache.{kind}.tensorrt-llm.diff" for kind in ("published", "revised")}
-COPY = r"mTransferManager->(onboard|offload)\("
 UNIFIED = re.compile(r"if \(.*(isUnifiedMemorySystem|sharesHostMemory)")
 
 
-def facts():
-    """What was read of the published change and of the code around it (DataFrame)."""
-    rows = tomllib.loads(FACTS.read_text())
-    return pd.DataFrame(rows["fact"])[["what", "as read", "link"]]
+def recorded(kind):
+    """What was read of the published change and the code around it, with links (DataFrame).
 
-
-def recorded():
-    """The paths as they were read (DataFrame: patch, path, skips, second pool, link)."""
-    return pd.DataFrame(tomllib.loads(FACTS.read_text())["path"])
+    A ``fact`` has what and as read; a ``path`` has patch, path, skips and second pool.
+    """
+    return pd.DataFrame(tomllib.loads(FACTS.read_text())[kind])
 
 
 def guarded(code, place):
@@ -41,22 +37,23 @@ def guarded(code, place):
 
 def copies(code):
     """The copies in kvCacheManager.cpp: ``skipped`` under a test for one memory (DataFrame)."""
-    return pd.DataFrame([{"line": code[:found.start()].count("\n") + 1, "copy": found[1],
-                          "skipped": guarded(code, found.start())}
-                         for found in re.finditer(COPY, code)])
+    return pd.DataFrame([
+        {"line": code[:found.start()].count("\n") + 1, "copy": found[1],
+         "skipped": guarded(code, found.start())}
+        for found in re.finditer(r"mTransferManager->(onboard|offload)\(", code)])
 
 
 def survey(tree):
     """The paths in a tree's own source, as it is and with each patch (DataFrame).
 
-    The columns of `recorded`, with the file that was read as ``link``. Empty without a tree, and
-    where the patches do not fit it: an installed package lacks the files.
+    As `recorded`, with the file that was read as ``link``. Empty without a tree, and where the
+    patches do not fit it: an installed package lacks the files.
     """
     if not tree or any(patches.Patch(name).state(tree) != patches.READY
                        for name in PATCHES.values()):
         return pd.DataFrame()
     rows = []
-    for kind, names in {"none": [], **{kind: [name] for kind, name in PATCHES.items()}}.items():
+    for kind, names in [("none", ()), *((kind, [name]) for kind, name in PATCHES.items())]:
         with patches.patched(tree, *names, files=(MANAGER, EXECUTOR)) as copy:
             manager, executor = (Path(copy, name).read_text() for name in (MANAGER, EXECUTOR))
         dropped = [guarded(manager, found.start())
@@ -68,11 +65,8 @@ def survey(tree):
 
 
 def replayed(rows, survived):
-    """The paths (`recorded` or `survey`) with what the model lost by each design (DataFrame)."""
-    counts = survived.set_index("design")
-    design = ["fold" if not second else "skip" if skips else "copy"
-              for skips, second in zip(rows["skips"], rows["second pool"])]
-    found = counts.loc[design, ["copies", "wrong", "hits"]].reset_index(drop=True)
-    named = ["one pool" if each == "fold" else each for each in design]
-    return rows.reset_index(drop=True).assign(design=named).join(
-        found.rename(columns={"wrong": "wrong blocks"}))
+    """Paths (`recorded` or `survey`), and what the model lost by each one's design (DataFrame)."""
+    design = rows["skips"].map({True: "skip", False: "copy"}).where(rows["second pool"], "fold")
+    counts = survived.set_index("design").rename(columns={"wrong": "wrong blocks"})
+    named = rows.assign(design=design).join(counts[["copies", "wrong blocks", "hits"]], "design")
+    return named.replace({"design": {"fold": "one pool"}})

@@ -1,8 +1,7 @@
-"""What lies in the slots of a KV cache: a ledger of keys, or blocks of memory with contents."""
+"""What lies in the slots of a KV cache: blocks of memory, each with contents of its own."""
 
 import functools
 import mmap
-import struct
 import tempfile
 
 import numpy as np
@@ -11,33 +10,14 @@ import pandas as pd
 PAGE = mmap.PAGESIZE
 
 
-class Ledger:
-    """Which key's contents each slot holds: storage without the storage."""
-
-    def __init__(self, slots):
-        self.slots = [None] * slots
-
-    def write(self, slot, key):
-        """Put the contents of a key into a slot."""
-        self.slots[slot] = key
-
-    def copy(self, source, target):
-        """Copy what lies in one slot to another."""
-        self.slots[target] = self.slots[source]
-
-    def holds(self, slot, key):
-        """Whether a slot holds the contents of a key."""
-        return self.slots[slot] == key
-
-
 @functools.lru_cache(100_000)
 def contents(key, words):
     """The contents of a key: `words` numbers drawn with the key as seed (int64 array)."""
     return np.random.default_rng(key).integers(0, 2**31, words, dtype=np.int64)
 
 
-class Blocks(Ledger):
-    """Real blocks: every key has contents of its own, written, copied and compared in memory.
+class Blocks:
+    """The slots of two pools, where the contents of keys are written, copied and compared.
 
     The pools are int64 of shape (blocks, words): numpy arrays, or torch tensors on any device with
     ``torch.from_numpy`` as `convert`.
@@ -47,12 +27,15 @@ class Blocks(Ledger):
         self.slots, self.words, self.convert = [*primary, *secondary], primary.shape[1], convert
 
     def write(self, slot, key):
+        """Put the contents of a key into a slot."""
         self.slots[slot][:] = self.convert(contents(key, self.words))
 
     def copy(self, source, target):
+        """Copy what lies in one slot to another."""
         self.slots[target][:] = self.slots[source]
 
     def holds(self, slot, key):
+        """Whether a slot holds the contents of a key."""
         block = self.slots[slot]
         return np.array_equal(block.cpu() if hasattr(block, "cpu") else block,
                               contents(key, self.words))
@@ -61,9 +44,7 @@ class Blocks(Ledger):
 def pages(blocks, file=None):
     """A pool of page-sized blocks, of its own or mapped to a file (int64, (blocks, words))."""
     memory = mmap.mmap(file.fileno() if file else -1, blocks * PAGE)
-    pool = np.frombuffer(memory, np.int64).reshape(blocks, -1)
-    pool[:] = 0
-    return pool
+    return np.frombuffer(memory, np.int64).reshape(blocks, -1)
 
 
 def arrangements(blocks):
@@ -87,7 +68,8 @@ def shared(layouts):
     """
     rows = []
     for name, (primary, secondary) in layouts.items():
-        primary[:], secondary[:], seen = 1, 2, frames(primary)
+        primary[:], secondary[:] = 1, 2
+        seen = frames(primary)
         rows.append({"arrangement": name, "blocks": len(primary), "pages seen": len(seen),
                      "pages in both pools": len({*seen} & {*frames(secondary)}),
                      "slots written through": int((primary[:, 0] == 2).sum())})
@@ -96,12 +78,11 @@ def shared(layouts):
 
 def frames(pool):
     """The physical page frames behind a pool, in order; empty where the kernel hides them."""
-    first, found = pool.ctypes.data // PAGE, []
     try:
         with open("/proc/self/pagemap", "rb") as table:
-            table.seek(8 * first)
-            for (entry,) in struct.iter_unpack("Q", table.read(8 * (pool.nbytes // PAGE))):
-                found.append(entry & (1 << 55) - 1)
+            table.seek(8 * (pool.ctypes.data // PAGE))
+            entries = np.frombuffer(table.read(8 * (pool.nbytes // PAGE)), np.uint64)
     except OSError:
         return []
+    found = (entries & np.uint64((1 << 55) - 1)).tolist()
     return found if all(found) else []

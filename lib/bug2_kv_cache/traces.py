@@ -1,7 +1,7 @@
 """Request traces in Mooncake's format: a reader, and generators for three kinds of load."""
 
 import json
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ FORMAT = "name a JSONL file in the Mooncake trace format"
 
 
 class Request(NamedTuple):
-    """One request: `timestamp` in ms, lengths in tokens, an id for each block of the prompt."""
+    """`timestamp` in ms, lengths in tokens, an id for each block of the prompt."""
 
     timestamp: int
     input_length: int
@@ -23,14 +23,14 @@ class Request(NamedTuple):
     hash_ids: tuple
 
     @property
-    def generated(self):
-        """Blocks that the output adds to the prompt's."""
-        return self.blocks - len(self.hash_ids)
-
-    @property
     def blocks(self):
         """Blocks that the request needs at its end."""
         return -(-(self.input_length + self.output_length) // BLOCK)
+
+    @property
+    def generated(self):
+        """Blocks that the output adds to the prompt's."""
+        return self.blocks - len(self.hash_ids)
 
 
 def parse(line):
@@ -57,9 +57,9 @@ def read(path):
 
     A CollectionError if there is none, it is empty, or a line is no request: which, and why.
     """
-    path, trace, before = Path(path), [], {}
+    trace, before = [], {}
     try:
-        text = path.read_text()
+        text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise CollectionError(f"the trace {path} cannot be read: {error}", FORMAT) from error
     for number, line in enumerate(text.splitlines(), 1):
@@ -83,16 +83,13 @@ def read(path):
 class Conversation:
     """A prompt that grows: full blocks keep their ids, the last, partly filled one is new."""
 
-    def __init__(self, ids, start=None):
-        self.ids, self.tokens, self.blocks = ids, 0, []
-        if start:
-            self.tokens, self.blocks = start.tokens // BLOCK * BLOCK, list(start.blocks)
+    def __init__(self, ids, blocks=()):
+        self.ids, self.tokens, self.blocks = ids, BLOCK * len(blocks), list(blocks)
 
     def ask(self, timestamp, new, output):
         """Add `new` tokens and have `output` generated (`Request`)."""
         self.tokens += new
-        while len(self.blocks) < self.tokens // BLOCK:
-            self.blocks.append(next(self.ids))
+        self.blocks += islice(self.ids, self.tokens // BLOCK - len(self.blocks))
         partial = (next(self.ids),) if self.tokens % BLOCK else ()
         request = Request(int(timestamp), self.tokens, output, (*self.blocks, *partial))
         self.tokens += output
@@ -110,7 +107,7 @@ def chat(users=200, turns=8, system=1024, prompt=300, output=300, pause=30.0, se
     shared, trace = Conversation(ids), []
     shared.ask(0, system, 0)
     for _ in range(users):
-        talk, now = Conversation(ids, shared), rng.uniform(0, pause * turns)
+        talk, now = Conversation(ids, shared.blocks), rng.uniform(0, pause * turns)
         for _ in range(turns):
             new, answer = int(lengths(rng, prompt)), int(lengths(rng, output))
             trace.append(talk.ask(1000 * now, new, answer))
@@ -130,8 +127,23 @@ def documents(texts=100, length=32768, questions=4, question=60, output=400, pau
         base, now = Conversation(ids), rng.uniform(0, pause * questions)
         base.ask(0, int(tokens), 0)
         for _ in range(questions):
-            talk = Conversation(ids, base)
+            talk = Conversation(ids, base.blocks)
             new = int(tokens) % BLOCK + int(lengths(rng, question))
             trace.append(talk.ask(1000 * now, new, output))
             now += rng.exponential(pause)
     return sorted(trace)
+
+
+def loads(seed=0, recorded=""):
+    """The three kinds, and the trace of a file if one is named (dict of name to trace)."""
+    made = {kind.__name__: kind(seed=seed) for kind in (chat, agents, documents)}
+    return made | ({"recorded": read(recorded)} if recorded else {})
+
+
+def growing(contexts, seed=0):
+    """Agents by the tokens that a run has at its end, on average (dict of int to trace).
+
+    30 runs share half of them and add the rest in 10 requests with answers of about 200 tokens.
+    """
+    return {context: agents(30, 10, context // 2, max(context // 2 // 10 - 200, 1), 200, seed=seed)
+            for context in contexts}

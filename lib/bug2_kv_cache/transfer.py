@@ -1,7 +1,7 @@
 """KV blocks between pools on a real GPU: copies, allocation, a kernel beside, stale blocks.
 
-Every number is a median of at least 20 repeats after warm-up, with its quartiles. No buffer takes
-more than a sixteenth of the free memory: managed memory and integrated GPUs share it with all else.
+Every number is a median of `timing.REPEATS` repeats after warm-up, with its quartiles. No buffer
+takes more than a sixteenth of the free memory: managed memory and integrated GPUs share it.
 """
 
 import time
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
+from cuda.bindings import driver as cuda
 
 from lib.bug2_kv_cache import designs
 from lib.errors import CollectionError
@@ -19,18 +20,15 @@ from lib.instruments import driver, timing
 
 ALLOCATORS = ("device", "pinned", "pageable", "managed")
 MIB = 1 << 20
-SHARE = 16  # of the free memory a buffer may take one such part
 
 
 def limit():
-    """The most bytes of one buffer: a `SHARE`-th of what GPU or host, who has less, has free."""
-    return min(torch.cuda.mem_get_info()[0], psutil.virtual_memory().available) // SHARE
+    """The most bytes of one buffer: a sixteenth of what GPU or host, who has less, has free."""
+    return min(torch.cuda.mem_get_info()[0], psutil.virtual_memory().available) // 16
 
 
 def allocate(allocator, nbytes):
     """Allocate without touching: the address (int), and what frees it (callable)."""
-    from cuda.bindings import driver as cuda
-
     if allocator == "pageable":
         memory = np.empty(nbytes, np.uint8)
         return memory.ctypes.data, lambda: memory.resize(0, refcheck=False)
@@ -52,25 +50,22 @@ def buffer(allocator, nbytes):
 
     A CollectionError if it is larger than `limit`, or the allocator is unknown.
     """
-    torch.cuda.init()
     torch.zeros(1, device="cuda")  # makes the primary context current for the driver's calls
     if nbytes > (most := limit()):
         raise CollectionError(
             f"a buffer of {nbytes:,} bytes is more than this measurement may take ({most:,})",
             "use smaller blocks, or free memory")
-    if allocator == "pageable":
-        yield torch.zeros(nbytes, dtype=torch.uint8)
-    elif allocator == "pinned":
-        yield torch.zeros(nbytes, dtype=torch.uint8, pin_memory=True)
-    else:
-        address, free = allocate(allocator, nbytes)
-        found = {"shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3}
-        try:
-            pointer = SimpleNamespace(__cuda_array_interface__=found)
-            yield torch.as_tensor(pointer, device="cuda").zero_()
-            torch.cuda.synchronize()
-        finally:
-            free()
+    if allocator in ("pageable", "pinned"):
+        yield torch.zeros(nbytes, dtype=torch.uint8, pin_memory=allocator == "pinned")
+        return
+    address, free = allocate(allocator, nbytes)
+    found = {"shape": (nbytes,), "typestr": "|u1", "data": (address, False), "version": 3}
+    try:
+        pointer = SimpleNamespace(__cuda_array_interface__=found)
+        yield torch.as_tensor(pointer, device="cuda").zero_()
+        torch.cuda.synchronize()
+    finally:
+        free()
 
 
 def copies(source, target, block):
@@ -79,8 +74,7 @@ def copies(source, target, block):
     return lambda: [to.copy_(given, non_blocking=True) for to, given in pairs]
 
 
-def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * MIB,
-              repeats=timing.REPEATS):
+def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * MIB):
     """Copy bandwidth (GB/s) between a pool in device memory and a secondary of each allocator.
 
     A row per allocator, direction (``offload``: to the secondary pool) and block size (DataFrame).
@@ -92,26 +86,24 @@ def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * M
                 ways = {"offload": copies(primary, secondary, block),
                         "onboard": copies(secondary, primary, block)}
                 for direction, action in ways.items():
-                    speeds = [total / 1e6 / ms for ms in timing.elapsed(action, repeats)]
+                    speeds = [total / 1e6 / ms for ms in timing.elapsed(action)]
                     rows.append({"allocator": allocator, "direction": direction,
                                  "block (B)": block, **timing.spread(speeds, "GB/s"),
-                                 "repeats": repeats})
+                                 "repeats": timing.REPEATS})
     return pd.DataFrame(rows)
 
 
-def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB), repeats=timing.REPEATS):
+def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB)):
     """What a secondary pool costs: to allocate, to offload into twice, and to free.
 
     A row per allocator and size (DataFrame): medians in milliseconds of the host's clock.
     """
-    from cuda.bindings import driver as cuda
-
     rows, later = [], ("first offload (ms)", "second offload (ms)", "free (ms)")
     for size in (each for each in sizes if each <= limit()):
         with buffer("device", size) as source:
             for allocator in ALLOCATORS:
                 samples = []
-                for _ in range(timing.WARM + repeats):
+                for _ in range(timing.WARM + timing.REPEATS):
                     marks = [time.perf_counter()]
                     address, free = allocate(allocator, size)
                     marks.append(time.perf_counter())
@@ -125,20 +117,40 @@ def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB), repeats=timing.REPEATS):
                 took = np.array(samples[timing.WARM:]).T
                 rows.append({"allocator": allocator, "bytes": size,
                              **timing.spread(took[0], "allocate (ms)"),
-                             **dict(zip(later, np.median(took[1:], axis=1))), "repeats": repeats})
+                             **dict(zip(later, np.median(took[1:], axis=1))),
+                             "repeats": timing.REPEATS})
     return pd.DataFrame(rows)
 
 
-def interference(size=256 * MIB, block=16 * MIB, repeats=timing.REPEATS):
+def overlapped(kernel, offload, many, side):
+    """Milliseconds of a kernel and of offloads on another stream; None if the kernel ends last."""
+    first, last, begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(4))
+    torch.cuda.synchronize()
+    with torch.cuda.stream(side):
+        first.record()
+        for _ in range(many):
+            offload()
+        last.record()
+    begin.record()
+    kernel()
+    end.record()
+    torch.cuda.synchronize()
+    if end.elapsed_time(last) > 0:
+        return begin.elapsed_time(end), first.elapsed_time(last)
+    return None
+
+
+def interference():
     """How much offloads slow a kernel bound by memory bandwidth, by allocator (DataFrame).
 
-    It reads and writes `size` bytes 8 times, alone first, then under offloads. A repeat counts
-    only if the offloads outlasted the kernel; where none did, the slowdown is NaN.
+    It reads and writes 256 MiB 8 times, alone first, then under offloads of 16 MiB. A repeat
+    counts only if the offloads outlasted the kernel; where none did, the slowdown is NaN.
     """
-    size = min(size, limit()) // block * block
+    block = 16 * MIB
+    size = min(256 * MIB, limit()) // block * block
     if size < block:
         raise CollectionError(f"free memory leaves room for less than a block of {block:,} bytes",
-                              "free memory, or use smaller blocks")
+                              "free memory")
     side, rows = torch.cuda.Stream(), []
     with (buffer("device", size) as first, buffer("device", size) as second,
           buffer("device", block) as given):
@@ -146,43 +158,31 @@ def interference(size=256 * MIB, block=16 * MIB, repeats=timing.REPEATS):
             for _ in range(8):
                 torch.add(read, 1, out=write)
 
-        alone = np.median(timing.elapsed(kernel, repeats))
+        alone = np.median(timing.elapsed(kernel))
+        traffic = 8 * 2 * size / 1e6 / alone
         for allocator in ("pinned", "managed", "device"):
             with buffer(allocator, block) as target:
                 offload = copies(given, target, block)
-                one = np.median(timing.elapsed(offload, repeats))
-                many = min(int(8 * alone / one) + 8, 2000)
-                under, speeds = [], []
-                for _ in range(timing.WARM + repeats):
-                    marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
-                    torch.cuda.synchronize()
-                    with torch.cuda.stream(side):
-                        marks[0].record()
-                        for _ in range(many):
-                            offload()
-                        marks[1].record()
-                    marks[2].record()
-                    kernel()
-                    marks[3].record()
-                    torch.cuda.synchronize()
-                    if marks[3].elapsed_time(marks[1]) > 0:
-                        under.append(marks[2].elapsed_time(marks[3]) / alone)
-                        speeds.append(many * block / 1e6 / marks[0].elapsed_time(marks[1]))
-                slowdown, traffic = under[timing.WARM:] or [np.nan], 8 * 2 * size / 1e6 / alone
+                many = min(int(8 * alone / np.median(timing.elapsed(offload))) + 8, 2000)
+                runs = [overlapped(kernel, offload, many, side)
+                        for _ in range(timing.WARM + timing.REPEATS)]
+                counted = list(filter(None, runs))[timing.WARM:]
+                beside, moving = np.array(counted or [(np.nan, np.nan)]).T
+                slowdown = beside / alone
                 rows.append({"allocator": allocator, "kernel alone (GB/s)": traffic,
                              "kernel under offloads (GB/s)": traffic / np.median(slowdown),
                              **timing.spread(slowdown, "slowdown"),
-                             "offloads (GB/s)": np.median(speeds[timing.WARM:] or [np.nan]),
-                             "repeats that overlapped": len(under[timing.WARM:])})
+                             "offloads (GB/s)": np.median(many * block / 1e6 / moving),
+                             "repeats that overlapped": len(counted)})
     return pd.DataFrame(rows)
 
 
-def stale(trace, blocks=40, words=512, allocators=ALLOCATORS, batch=2):
+def stale(trace, blocks=40, words=512, allocators=ALLOCATORS):
     """`designs.survival` in GPU memory, with the column ``secondary pool``: its allocator."""
     tables, nbytes = [], 8 * blocks * words
     for allocator in allocators:
         with buffer("device", nbytes) as primary, buffer(allocator, nbytes) as secondary:
             pools = (pool.view(torch.int64).view(blocks, words) for pool in (primary, secondary))
-            table = designs.survival(trace, *pools, batch, convert=torch.from_numpy)
+            table = designs.survival(trace, *pools, convert=torch.from_numpy)
             tables.append(table.assign(**{"secondary pool": allocator}))
     return pd.concat(tables, ignore_index=True)

@@ -10,36 +10,27 @@ from lib.errors import CollectionError
 from lib.instruments import devices
 
 FACTS = Path(__file__).with_name("unified_memory.toml")
-MEASURED = Path(__file__).with_name("spark_memory.toml")
 ATTRIBUTES = ("integrated", "pageable_memory_access", "host_page_tables",
               "concurrent_managed_access", "unified_addressing", "host_native_atomic")
 HOW = ("read", "derived")
 UNKNOWN = "?"
+YES = {True: "yes", False: "no", None: UNKNOWN}
 
 
 @functools.cache
 def facts():
-    """The recorded facts (dict with ``machine`` and ``predicate``), links written out.
+    """The recorded facts (dict): machine, predicate, and what was measured on a GB10.
 
     A CollectionError if a cell has no value, no way it was found, or no link.
     """
     known = tomllib.loads(FACTS.read_text())
-    links = known.pop("sources")
-    for row in known["machine"] + known["predicate"]:
-        row["source"] = links.get(row["source"], row["source"])
+    for row in known["machine"]:
         for name in (each for each in ATTRIBUTES if each in row):
             value, how, source = row[name]
-            source = links.get(source, source)
             if value not in (0, 1) or how not in HOW or not source.startswith("https://"):
                 raise CollectionError(f"{FACTS.name}: {row['name']}, {name}: {row[name]}",
                                       f"write [0 or 1, one of {HOW}, a link]")
-            row[name] = [value, how, source]
     return known
-
-
-def measured():
-    """What others measured on a GB10, by allocator (DataFrame)."""
-    return pd.DataFrame(tomllib.loads(MEASURED.read_text())["row"])
 
 
 def here():
@@ -51,24 +42,22 @@ def here():
 
 def machines():
     """The machines by attribute, this machine's GPUs first: 1, 0 (derived) or ? (DataFrame)."""
-    def cell(row, name):
-        value, how, _ = row.get(name, (UNKNOWN, "read", ""))
+    def cell(value, how, _):
         return str(value) if how == "read" else f"{value} ({how})"
 
-    known = {True: "yes", False: "no", None: UNKNOWN}
-    return pd.DataFrame([{"machine": row["name"], "one memory": known[row["one_memory"]],
-                          **{name: cell(row, name) for name in ATTRIBUTES}}
+    unknown = UNKNOWN, "read", ""
+    return pd.DataFrame([{"machine": row["name"], "one memory": YES[row["one_memory"]],
+                          **{name: cell(*row.get(name, unknown)) for name in ATTRIBUTES}}
                          for row in here() + facts()["machine"]])
 
 
 def readings():
     """Every recorded cell, beside the fact ``one_memory`` of its machine (DataFrame)."""
-    rows = []
-    for row in facts()["machine"]:
-        cells = {"one_memory": (int(row["one_memory"]), "read", row["source"])}
-        cells |= {name: row[name] for name in ATTRIBUTES if name in row}
-        rows += [(row["name"], row["one_memory"], name, *cell) for name, cell in cells.items()]
-    rows.sort(key=lambda row: row[2] != "one_memory")
+    known = facts()["machine"]
+    rows = [(row["name"], row["one_memory"], "one_memory", int(row["one_memory"]), "read",
+             row["source"]) for row in known]
+    rows += [(row["name"], row["one_memory"], name, *row[name])
+             for row in known for name in ATTRIBUTES if name in row]
     return pd.DataFrame(rows, columns=["machine", "one_memory", "attribute", "value", "how",
                                        "source"])
 
@@ -80,15 +69,14 @@ def judge(predicate, row):
         said = row["capability"] in predicate["capabilities"]
     elif predicate.get("attribute") in row:
         said = bool(row[predicate["attribute"]][0])
-    if said is None or row["one_memory"] is None:
+    if said is None:
         return UNKNOWN
-    return "right" if said == row["one_memory"] else f"wrong: says {'yes' if said else 'no'}"
+    return "right" if said == row["one_memory"] else f"wrong: says {YES[said]}"
 
 
 def verdicts():
     """Every predicate on every recorded machine (DataFrame: machines by project)."""
-    known = {True: "yes", False: "no"}
-    return pd.DataFrame([{"machine": row["name"], "one memory": known[row["one_memory"]],
+    return pd.DataFrame([{"machine": row["name"], "one memory": YES[row["one_memory"]],
                           **{each["project"]: judge(each, row) for each in facts()["predicate"]}}
                          for row in facts()["machine"]])
 

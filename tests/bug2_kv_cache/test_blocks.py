@@ -5,11 +5,27 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as some
 
-from lib.bug2_kv_cache import blocks, designs, sizes, storage, traces
+from lib.bug2_kv_cache import blocks, designs, storage, traces
 from lib.errors import CollectionError
 from lib.subjects import formats, models
 
 SAFE = ("copy", "relabel", "fold")
+
+
+class Ledger:
+    """A store that only keeps in mind which key's contents each slot holds."""
+
+    def __init__(self, slots):
+        self.slots = [None] * slots
+
+    def write(self, slot, key):
+        self.slots[slot] = key
+
+    def copy(self, source, target):
+        self.slots[target] = self.slots[source]
+
+    def holds(self, slot, key):
+        return self.slots[slot] == key
 
 
 @some.composite
@@ -35,7 +51,7 @@ def owners(manager):
 @given(loads(), some.integers(1, 12), some.integers(0, 12), some.integers(1, 4), some.sampled_from(SAFE))
 @settings(max_examples=300, deadline=None)
 def test_no_hit_returns_a_wrong_block(trace, primary, secondary, batch, design):
-    counts = blocks.replay(trace, primary, secondary, design, batch, storage.Ledger(primary + secondary))
+    counts = blocks.replay(trace, primary, secondary, design, batch, Ledger(primary + secondary))
     assert counts.wrong == 0
     assert counts.requests + counts.refused == len(trace)
     assert counts.copies == (counts.offloads + counts.onboards if design == "copy" else 0)
@@ -50,16 +66,16 @@ def test_no_hit_returns_wrong_contents_in_real_memory(trace, primary, secondary,
 
 def test_skipping_can_return_a_wrong_block():
     search = settings(max_examples=2000, database=None, deadline=None, phases=[Phase.generate])
-    trace = find(loads(), lambda trace: blocks.replay(trace, 2, 2, "skip", 1, storage.Ledger(4)).wrong > 0, settings=search)
-    assert blocks.replay(trace, 2, 2, "copy", 1, storage.Ledger(4)).wrong == 0
+    trace = find(loads(), lambda trace: blocks.replay(trace, 2, 2, "skip", 1, Ledger(4)).wrong > 0, settings=search)
+    assert blocks.replay(trace, 2, 2, "copy", 1, Ledger(4)).wrong == 0
 
 
 def test_the_smallest_wrong_block_by_hand():
     ask = [traces.Request(now, traces.BLOCK, 0, (block,)) for now, block in enumerate((1, 2, 1))]
-    assert blocks.replay(ask, 1, 1, "skip", store=storage.Ledger(2)).wrong == 1
-    copied = blocks.replay(ask, 1, 1, "copy", store=storage.Ledger(2))
+    assert blocks.replay(ask, 1, 1, "skip", store=Ledger(2)).wrong == 1
+    copied = blocks.replay(ask, 1, 1, "copy", store=Ledger(2))
     assert (copied.wrong, copied.hits_secondary, copied.offloads, copied.onboards, copied.misses) == (0, 1, 1, 1, 2)
-    relabelled = blocks.replay(ask, 1, 1, "relabel", store=storage.Ledger(2))
+    relabelled = blocks.replay(ask, 1, 1, "relabel", store=Ledger(2))
     assert (relabelled.wrong, relabelled.hits_secondary, relabelled.copies) == (0, 1, 0)
 
 
@@ -93,7 +109,7 @@ def test_relabelling_hits_as_copying_does(trace, primary, secondary):
 def test_with_room_for_all_no_design_moves_or_drops_a_block(trace, secondary, batch):
     room = sum(request.blocks for request in trace) + 1
     for design in blocks.DESIGNS:
-        counts = blocks.replay(trace, room, secondary, design, batch, storage.Ledger(room + secondary))
+        counts = blocks.replay(trace, room, secondary, design, batch, Ledger(room + secondary))
         assert (counts.offloads, counts.onboards, counts.copies, counts.dropped, counts.refused, counts.wrong) == (0, 0, 0, 0, 0, 0)
 
 
@@ -114,22 +130,22 @@ def test_a_sequence_larger_than_the_pool_is_refused_and_the_rest_served():
 
 def test_bytes_per_token_of_known_models():
     known = {"MiniMax-M2.5": 253_952, "Qwen3-30B-A3B": 98_304, "Llama-3.3-70B": 327_680, "DeepSeek-R1": 70_272}
-    assert {name: sizes.per_token(name) for name in known} == known
+    assert {name: designs.per_token(name) for name in known} == known
     assert models.cache_bytes("MiniMax-M2.5", 196_608) / 2 / 2**30 == 23.25  # vLLM's figure for each of two: eugr/spark-vllm-docker issue 396
-    assert sizes.per_token("MiniMax-M2.5", 1.0) * 2 == sizes.per_token("MiniMax-M2.5")
+    assert designs.per_token("MiniMax-M2.5", 1.0) * 2 == designs.per_token("MiniMax-M2.5")
 
 
 def test_windows_and_recurrent_layers_do_not_grow():
     half = models.config("gpt-oss-120b")["layers"] // 2
-    assert sizes.per_token("gpt-oss-120b") == half * 2 * 8 * 64 * 2
-    assert sizes.per_token("Nemotron-3-Nano-30B-A3B") == models.config("Nemotron-3-Nano-30B-A3B")["pattern"].count("*") * 2 * 2 * 128 * 2
+    assert designs.per_token("gpt-oss-120b") == half * 2 * 8 * 64 * 2
+    assert designs.per_token("Nemotron-3-Nano-30B-A3B") == models.config("Nemotron-3-Nano-30B-A3B")["pattern"].count("*") * 2 * 2 * 128 * 2
 
 
 @pytest.mark.parametrize("name", models.facts()["models"])
 def test_every_model_that_is_recorded_can_be_studied(name):
     table = designs.compare(traces.agents(4, 3), name, 16e9).set_index("design")
     assert table["requests"].gt(0).all() and table["share"].between(0, 1).all()
-    weights = sizes.weights_per_step(name)
+    weights = designs.weights_per_step(name)
     assert 0 < weights <= models.tensors(name)["elements"].sum() * formats.bits("nvfp4") / 8
     active = models.tensors(name).eval("elements * active").sum()
     assert weights == pytest.approx(active * formats.bits("nvfp4") / 8, rel=0.03)
@@ -137,23 +153,25 @@ def test_every_model_that_is_recorded_can_be_studied(name):
 
 def test_unknown_models_and_blocks_that_do_not_fit_are_errors():
     with pytest.raises(CollectionError, match="no model 'GPT-2' is recorded.*\n.*gpt-oss-120b"):
-        sizes.per_token("GPT-2")
+        designs.per_token("GPT-2")
     with pytest.raises(CollectionError, match="larger than the pool"):
         designs.compare(traces.chat(users=2, turns=2), "Qwen3-30B-A3B", 1e6)
 
 
 def test_a_study_is_asked_once_for_its_inputs_and_again_for_others(cache_folder, tmp_path):
     asked = lambda: len(list((cache_folder / "kv-designs").glob("[!.]*")))
-    first = designs.loads("Qwen3-30B-A3B", [8e9])
-    assert designs.loads("Qwen3-30B-A3B", [8e9]).equals(first) and asked() == 1
-    designs.loads("Qwen3-30B-A3B", [8e9], batch=2)
+    first = designs.study(traces.loads(), "Qwen3-30B-A3B", [8e9])
+    assert designs.study(traces.loads(), "Qwen3-30B-A3B", [8e9]).equals(first) and asked() == 1
+    designs.study(traces.loads(), "Qwen3-30B-A3B", [8e9], batch=2)
     assert asked() == 2
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 600, "output_length": 9, "hash_ids": [1, 2]}\n')
-    more = designs.loads("Qwen3-30B-A3B", [8e9], recorded=trace)
+    more = designs.study(traces.loads(recorded=trace), "Qwen3-30B-A3B", [8e9])
     assert asked() == 3 and set(more["load"]) == {*first["load"], "recorded"}
+    designs.study(traces.loads(seed=1), "Qwen3-30B-A3B", [8e9])
+    assert asked() == 4
     with pytest.raises(CollectionError, match="cannot be read"):
-        designs.loads("Qwen3-30B-A3B", [8e9], recorded=tmp_path / "none.jsonl")
+        traces.loads(recorded=tmp_path / "none.jsonl")
 
 
 def test_only_two_mappings_of_one_memory_share_pages():
@@ -167,7 +185,7 @@ def test_survival_counts_what_the_ledger_counts():
     talk, pools = traces.chat(users=10, turns=5, seed=3), (np.zeros((20, 4), np.int64), np.zeros((20, 4), np.int64))
     table = designs.survival(talk, *pools).set_index("design")
     for design in blocks.DESIGNS:
-        counts = blocks.replay(talk, 20, 20, design, 2, storage.Ledger(40))
+        counts = blocks.replay(talk, 20, 20, design, 2, Ledger(40))
         assert tuple(table.loc[design, ["hits", "copies", "wrong"]]) == (counts.hits, counts.copies, counts.wrong)
 
 

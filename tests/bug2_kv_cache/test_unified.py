@@ -3,6 +3,7 @@
 import contextlib
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from lib.bug2_kv_cache import blocks, designs, traces, transfer, unified
@@ -72,7 +73,7 @@ def test_stale_blocks_on_other_memory_are_counted_alike(monkeypatch):
 
 
 def test_what_others_measured_has_a_link_and_is_none_of_what_its_source_took_back():
-    rows = unified.measured()
+    rows = pd.DataFrame(unified.facts()["measured"])
     assert rows["link"].str.startswith("https://").all() and rows["access"].isin(["stream", "random"]).all()
     streams = {tuple(each) for each in rows[["cudaMalloc", "pinned", "managed"]].to_numpy()}
     assert (224, 200, 162) not in streams and (207, 191, 147) in streams
