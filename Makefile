@@ -58,8 +58,12 @@ notebook: $(VENV)/ready
 bench: $(VENV)/ready
 	@$(RUN) -m tests.bench $(B)
 
+# As they were given, through the environment: neither make nor the shell expands what is in them.
+doctor: override export D := $(value D)
+doctor: override export GPU := $(value GPU)
+doctor: override export TRTLLM_SRC := $(value TRTLLM_SRC)
 doctor:
-	@$(PYTHON) -m lib.doctor $(if $(GPU),--gpu "$(GPU)") -- $(D)
+	@$(PYTHON) -m lib.doctor --gpu="$$GPU" --folders="$$D"
 
 clean:
 	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/report.zip outputs/evidence.json outputs/single

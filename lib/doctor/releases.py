@@ -1,0 +1,51 @@
+"""Since when the merged fixes are in a release of TensorRT-LLM; todo.toml has the facts."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from . import AFFECTED, CANNOT_TELL, FIXED, Check
+
+FACTS = tomllib.loads(Path(__file__).with_name("todo.toml").read_text())
+STAGES = {"dev": -1, "a": 0, "b": 1, "rc": 2, "": 3}
+VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:(a|b|rc)(\d{1,9}))?"
+                     r"(?:\.post(\d{1,9}))?(?:\.dev(\d{1,18}))?(?:\+\S*)?")
+
+
+def order(version):
+    """What versions are compared by (tuple), in the order of PEP 440; None for no version."""
+    if not (found := VERSION.fullmatch(version)):
+        return None
+    *release, stage, number, post, dev = found.groups()
+    stage = stage or ("dev" if dev and not post else "")
+    return (*(int(part or 0) for part in release), STAGES[stage], int(number or 0),
+            int(post or -1), int(dev) if dev else float("inf"))
+
+
+def has(version, bug):
+    """Whether a release has the merged fix of a bug: True, False, or None where nobody said.
+
+    It is without it if it is not newer than one of its series that is known to be, or if its
+    series is older than all that are known.
+    """
+    fact, this = FACTS["release"][str(bug)], order(version)
+    if this is None or this >= order(fact["since"]):
+        return None if this is None else True
+    known = {each[:2]: each for each in map(order, fact["without"])}
+    without = this <= known[this[:2]] if this[:2] in known else this < min(known.values())
+    return False if without else None
+
+
+def beside(version, bug):
+    """A sentence on a version and the merged fix of a bug (str), empty where none was merged."""
+    if not (fact := FACTS["release"].get(str(bug))):
+        return ""
+    word = {True: "is in", False: "is not in", None: "may or may not be in"}[has(version, bug)]
+    which = f" {word} {version}" if order(version) else " (this copy does not state its release)"
+    return f"pull request {fact['pull']}{which}: {fact['says']} {' '.join(fact['links'])}"
+
+
+def check(version, bug, note):
+    """A check by the version alone."""
+    verdict = {True: FIXED, False: AFFECTED, None: CANNOT_TELL}[has(version, bug)]
+    return Check("release", verdict, note=note if order(version) else f"it is not stated; {note}")
