@@ -43,11 +43,12 @@ def gather(tc, cutlass: Path, cccl: Path, gpus: Iterable = ()) -> pd.DataFrame:
     gpus : iterable of devices.Gpu
         Whose own answers are rows too.
     """
-    rows = of_headers(cutlass, cccl)
+    rows, stated = [], of_headers(cutlass, cccl)
     for arch in ARCHITECTURES:
         rows += [(name, arch.sm, value, "B" if "memory" in name else "", "ptxas", arch.target)
                  for name, value in ptxas.limits(tc, arch.target).items()]
-        rows.append(tensor_memory(tc, arch, cutlass))
+        *sizes, tag = stated[arch.sm]
+        rows += [*sizes, tensor_memory(tc, arch, cutlass), tag]
     for quantity, unit, by_sm in CITED:
         rows += [(quantity, sm, value, unit, "cited", link) for sm, (value, link) in by_sm.items()]
     for gpu in gpus:
@@ -65,17 +66,17 @@ def gather(tc, cutlass: Path, cccl: Path, gpus: Iterable = ()) -> pd.DataFrame:
 
 
 def of_headers(cutlass, cccl):
-    """What CUTLASS's and CCCL's headers state (list of rows as `gather` has them)."""
-    tags, rows = architectures.arch_tags(cutlass), []
+    """What CUTLASS's and CCCL's headers state, by SM: rows as of `gather`, the tag last (dict)."""
+    tags, rows = architectures.arch_tags(cutlass), {arch.sm: [] for arch in ARCHITECTURES}
     for quantity, known in (
             ("shared memory per block", architectures.read_capacities(cutlass)),
             ("shared memory per multiprocessor", architectures.per_multiprocessor(cccl))):
-        rows += [(quantity, arch.sm, known[arch.sm][0], "B", "header",
-                  f"{known[arch.sm][1]}:{known[arch.sm][2]}")
-                 for arch in ARCHITECTURES if arch.sm in known]
-    for sm in (arch.sm for arch in ARCHITECTURES):
+        for sm in rows.keys() & known.keys():
+            size, file, line = known[sm]
+            rows[sm].append((quantity, sm, size, "B", "header", f"{file}:{line}"))
+    for sm, found in rows.items():
         where = "{}:{}".format(*tags[sm]) if sm in tags else f"no struct Sm{sm}"
-        rows.append(("CUTLASS tag", sm, sm if sm in tags else None, "", "header", where))
+        found.append(("CUTLASS tag", sm, sm if sm in tags else None, "", "header", where))
     return rows
 
 
