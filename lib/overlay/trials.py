@@ -1,0 +1,75 @@
+"""A probe of TensorRT-LLM three times: as installed, and under the patches that fit it."""
+
+import pandas as pd
+
+from lib.instruments import probes
+from lib.overlay.overlay import shadow
+from lib.subjects import patches
+
+INSTALLED, KINDS = "as installed", ("published", "revised")
+
+
+def fitting(number, root):
+    """Which patches of a bug can be laid over the TensorRT-LLM in a folder.
+
+    Returns
+    -------
+    dict of str to str
+        Each of `KINDS` to the file of patches/, or to the empty string if none can.
+    str
+        Why, for those that cannot; empty if all can.
+    """
+    chosen, why = dict.fromkeys(KINDS, ""), []
+    for kind in KINDS:
+        files = sorted(patches.FOLDER.glob(f"{number:02}-*.{kind}.tensorrt-llm*.diff"))
+        laid = [patch for patch in map(patches.Patch, files)
+                if all(file.endswith(".py") for file in patch.files)]
+        states = {patch.path.name: patch.state(root) for patch in laid}
+        ready = [patch for patch in laid if states[patch.path.name] == patches.READY]
+        whole = max(ready, key=lambda patch: len(patch.files), default=None)  # not a part
+        chosen[kind] = whole.path.name if whole else ""
+        if not chosen[kind]:
+            reason = "is applied already" if patches.APPLIED in states.values() else \
+                "fits no file of this release" if laid else "changes more than Python files"
+            why.append(f"The {kind} patch {reason}.")
+    return chosen, " ".join(why)
+
+
+def probed(number, *, seconds=280, parameters=None, python=None, root=None):
+    """Run a probe as installed, then under each patch that fits (`fitting`).
+
+    Parameters
+    ----------
+    seconds : float
+        The limit of each run.
+    parameters, python
+        As `probes.ask` takes them.
+    root : Path
+        The folder that holds tensorrt_llm, with `python`; else `probes.installation`'s.
+
+    Returns
+    -------
+    DataFrame
+        The answers, with the column ``patch``: ``as installed``, ``published`` or ``revised``.
+    str
+        A line a run: how it ended; or in one line why nothing ran.
+    """
+    if not python and (reason := probes.why_not()):
+        return pd.DataFrame(columns=("patch", *probes.FIELDS)), reason
+    options = {"seconds": seconds, "parameters": parameters, "python": python}
+    root = root or probes.installation()[1]
+    chosen, why = fitting(number, root)
+    tables, lines = [], []
+    for kind, name in {INSTALLED: None, **chosen}.items():
+        if name == "":
+            continue
+        if name is None:
+            table, line = probes.ask(number, **options)
+        else:
+            with shadow(name, root=root) as laid:
+                table, line = probes.ask(number, environment={"PYTHONPATH": laid.path()},
+                                         **options)
+        tables.append(table.assign(patch=kind))
+        lines.append(f"{kind}{f' ({name})' if name else ''}: {line}")
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["patch", *whole.columns.drop("patch")]], "\n".join(filter(None, [*lines, why]))

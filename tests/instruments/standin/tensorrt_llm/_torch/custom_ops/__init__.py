@@ -1,0 +1,1 @@
+from tensorrt_llm._torch.custom_ops import torch_custom_ops  # noqa: F401

@@ -1,0 +1,3 @@
+"""The list of one back end, apart, for patches of tests."""
+
+TRTLLM = (100, 103)
