@@ -64,7 +64,7 @@ def disk_errors(path):
 
 
 def entry(kind, key, build, whole=lambda folder: True):
-    """Find an entry of the cache, or build it.
+    """The folder of an entry of the cache (Path), whole; built if it is not there yet.
 
     Parameters
     ----------
@@ -73,19 +73,9 @@ def entry(kind, key, build, whole=lambda folder: True):
     key : bytes, str or JSON-serialisable object
         Everything that the entry depends on.
     build : callable
-        Called with an empty folder (``Path``) to fill if the entry is not there yet.
+        Called with an empty folder (``Path``) to fill.
     whole : callable
         Whether an entry that is there (``Path``) is undamaged; one that is not is built again.
-
-    Returns
-    -------
-    Path
-        The folder of the entry, whole.
-
-    Raises
-    ------
-    CollectionError
-        If the disk is full or the cache cannot be read or written.
     """
     name = digest(key)
     path = root() / kind / name

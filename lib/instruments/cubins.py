@@ -29,17 +29,7 @@ COLUMNS = ["member", "family", "sm", "accelerated", "named", "bytes", "flags"]
 
 @dataclass(frozen=True)
 class Header:
-    """What an ELF header says.
-
-    Attributes
-    ----------
-    sm : int
-        100 for every kind of sm_100 target.
-    accelerated : bool
-        Whether it marks an "a" target.
-    flags : int
-        e_flags as it stands.
-    """
+    """What an ELF header says: `sm` (100 for every kind of sm_100), an "a" target, e_flags."""
 
     sm: int
     accelerated: bool
@@ -53,10 +43,7 @@ def header(head, name="cubin"):
     cubins of CUDA 12; ptxas 13.2 leaves it clear. No bit marks an "f" target: only the file's name
     tells.
 
-    Raises
-    ------
-    CollectionError
-        If it is too short, no ELF file, or not for CUDA.
+    An error if it is too short, no ELF file, or not for CUDA.
     """
     wrong = ""
     if len(head) < HEADER:
@@ -80,17 +67,10 @@ def family(member):
 
 
 def loads_on(sm, kind, device):
-    """Whether the CUDA documentation lets a GPU load a cubin.
+    """Whether the CUDA documentation lets a GPU (as 121) load a cubin built for `sm` (as 100).
 
-    Parameters
-    ----------
-    sm : int
-        What the cubin was built for, as 100.
-    kind : str
-        ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major number,
-        and a minor as high or higher.
-    device : int
-        The compute capability of the GPU, as 121.
+    `kind` is ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major
+    number, and a minor as high or higher.
     """
     if kind == "a":
         return device == sm
@@ -177,13 +157,7 @@ def sample(found, count=2):
 
 
 def read(wheel, *endings):
-    """Whole members of a wheel (list of bytes), each found by the end of its path.
-
-    Raises
-    ------
-    CollectionError
-        If no member or several end like that, or a checksum is wrong.
-    """
+    """Whole members of a wheel (list of bytes), each by the end of its path, which must be one."""
     contents = []
     with opened(wheel) as archive:
         for ending in endings:
@@ -200,17 +174,9 @@ def read(wheel, *endings):
 
 
 def load(cubin, ordinal=0):
-    """Give a cubin (bytes) to the driver, for the GPU `ordinal`, and take it back.
+    """Give a cubin (bytes) to the driver and take it back: ``loaded``, or the driver's error (str).
 
-    Returns
-    -------
-    str
-        ``loaded``, or the driver's error with its name and text.
-
-    Raises
-    ------
-    CollectionError
-        If there is no CUDA GPU, or it gives no context.
+    CollectionError if there is no CUDA GPU, or it gives no context.
     """
     if not devices.gpus():
         raise CollectionError(f"there is no CUDA GPU here: {devices.why_none()}",

@@ -6,13 +6,7 @@ from lib.errors import CollectionError
 
 
 def value(answer, next_step="check the driver with nvidia-smi"):
-    """Unwrap what a call of cuda.bindings gave: the value behind its status, or None.
-
-    Raises
-    ------
-    CollectionError
-        With the status's name, if it is not success.
-    """
+    """The value behind the status of a call of cuda.bindings, or None; an error on a bad status."""
     status, *values = answer
     if int(status) != 0:
         raise CollectionError(f"CUDA's driver answers {status.name}", next_step)
@@ -21,24 +15,9 @@ def value(answer, next_step="check the driver with nvidia-smi"):
 
 @contextmanager
 def context(ordinal=0, cuda=None):
-    """Make a device's primary context current for the length of a block.
+    """Make a device's primary context current for a block, which gets the driver's functions.
 
-    Parameters
-    ----------
-    ordinal : int
-        The device, in the driver's order.
-    cuda : module, optional
-        ``cuda.bindings.driver``, or a stand-in.
-
-    Yields
-    ------
-    module
-        The driver's functions; each gives its status first.
-
-    Raises
-    ------
-    CollectionError
-        If there is no such device, or it gives no context.
+    `cuda` is ``cuda.bindings.driver``, or a stand-in. An error if the device gives no context.
     """
     if cuda is None:
         from cuda.bindings import driver as cuda

@@ -1,10 +1,12 @@
 """nvcc over one CUTLASS, and the host's own compiler: what they make of a unit, or why not."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
@@ -15,14 +17,10 @@ from lib.instruments import toolchain
 from lib.subjects import vendored, wheels
 
 # What a compilation needs of a toolchain, and the wheel that holds it.
-NEEDED = {
-    "bin/nvcc": "nvidia-cuda-nvcc",
-    "bin/ptxas": "nvidia-cuda-nvcc",
-    "nvvm/bin/cicc": "nvidia-nvvm",
-    "include/cuda_runtime.h": "nvidia-cuda-runtime",
-    "include/crt/host_config.h": "nvidia-cuda-crt",
-    "include/cccl/cuda/std/utility": "nvidia-cuda-cccl",
-}
+NEEDED = {"bin/nvcc": "nvidia-cuda-nvcc", "bin/ptxas": "nvidia-cuda-nvcc",
+          "nvvm/bin/cicc": "nvidia-nvvm", "include/cuda_runtime.h": "nvidia-cuda-runtime",
+          "include/crt/host_config.h": "nvidia-cuda-crt",
+          "include/cccl/cuda/std/utility": "nvidia-cuda-cccl"}
 FLAGS = ("-std=c++20", "--expt-relaxed-constexpr", "-w", "-DNDEBUG")
 # Brought sm_121: https://docs.nvidia.com/cuda/archive/12.9.1/cuda-features-archive/index.html
 OLDEST = (12, 9)
@@ -30,13 +28,7 @@ SECONDS = 600
 
 
 def host_compiler():
-    """The C++ compiler that nvcc uses for the host: ``NVCC_CCBIN``, else ``g++`` (str).
-
-    Raises
-    ------
-    CollectionError
-        If it is not installed.
-    """
+    """The C++ compiler for the host: ``NVCC_CCBIN``, else ``g++`` (str); an error if it is none."""
     name = os.environ.get("NVCC_CCBIN") or "g++"
     if found := shutil.which(name):
         return found
@@ -54,25 +46,10 @@ def first_error(said):
 
 
 def host(unit, program, include, *options, libraries=()):
-    """Compile a C++17 unit for this machine's processor, and link it.
+    """Compile a C++17 unit (Path) for this machine's processor, and link it to `program` (Path).
 
-    Parameters
-    ----------
-    unit : Path
-        The source file.
-    program : Path
-        Where the program goes.
-    include : sequence of Path
-        Include folders, in their order.
-    *options : str
-        Further options of the compiler.
-    libraries : sequence of str or Path
-        What is linked to it.
-
-    Raises
-    ------
-    CollectionError
-        If there is no host compiler, or it refuses, with its first error.
+    `include` are folders, in their order. An error if there is no host compiler, or it refuses,
+    with the compiler's first error.
     """
     folders = [f"-I{folder}" for folder in include]
     command = [host_compiler(), "-std=c++17", "-O0", "-w", *options, *folders, unit,
@@ -84,13 +61,7 @@ def host(unit, program, include, *options, libraries=()):
 
 
 def check(tc, target):
-    """Refuse a toolchain that lacks a part or is too old for `target`.
-
-    Raises
-    ------
-    CollectionError
-        Which file is missing and which wheel holds it, or which release is needed.
-    """
+    """Refuse a toolchain that lacks a part (and say which wheel holds it), or is too old."""
     known = (wheel.version for wheel in wheels.pins() if wheel.name == "nvidia-cuda-nvcc")
     pinned = next(known, "13.0 or later")
     release = tuple(map(int, re.findall(r"\d+", tc.version)[:2]))
@@ -105,6 +76,15 @@ def check(tc, target):
             raise CollectionError(
                 f"{name} is missing from the toolchain {tc.home}",
                 f"the wheel {wheel}=={pinned} holds it: delete the folder and run again")
+
+
+@contextmanager
+def alone():
+    """Wait until no other process compiles a whole kernel: each takes 5 GB."""
+    cache.root().mkdir(parents=True, exist_ok=True)
+    with open(cache.root() / ".whole-kernel.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)
@@ -149,7 +129,7 @@ class FrontEnd:
         source : str
             The unit.
         kind : str
-            ``ptx``, ``cubin``, or ``exe``, which is linked.
+            ``ptx``, ``exe``, which is linked, or ``cubin``, of which one is made at a time.
         *options : str
             Further options of nvcc.
         more : sequence of Path
@@ -173,10 +153,11 @@ class FrontEnd:
         with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
             unit, output = Path(folder, "unit.cu"), Path(folder, f"unit.{kind}")
             unit.write_text(source)
+            command = ["nvcc", *form, f"-arch={self.target}", "-ccbin", host_compiler(), *FLAGS,
+                       *(f"-I{each}" for each in folders), *options, "-o", output, unit]
             try:
-                done = tc.run("nvcc", *form, f"-arch={self.target}", "-ccbin", host_compiler(),
-                              *FLAGS, *(f"-I{each}" for each in folders), *options,
-                              "-o", output, unit, timeout=SECONDS, cwd=folder)
+                with alone() if kind == "cubin" else nullcontext():
+                    done = tc.run(*command, timeout=SECONDS, cwd=folder)
             except subprocess.TimeoutExpired as error:
                 raise CollectionError(
                     f"nvcc took longer than {SECONDS} s",
@@ -194,22 +175,10 @@ def text_of(folder):
 
 
 def over(tree, target="sm_121a", identity=""):
-    """nvcc over the CUTLASS of a tree.
+    """nvcc over the CUTLASS of a FlashInfer tree, or of a CUTLASS checkout (`FrontEnd`).
 
-    Parameters
-    ----------
-    tree : Path
-        A FlashInfer tree (its ``flashinfer/data`` holds CUTLASS and the extensions), or a CUTLASS
-        checkout.
-    target : str
-        What to compile for.
-    identity : str
-        The SHA-256 of the wheel; by default the headers are hashed.
-
-    Raises
-    ------
-    CollectionError
-        If no ``cutlass/version.h`` is there, or the target is none.
+    `identity` is the SHA-256 of the wheel; by default the headers are hashed. An error if no
+    ``cutlass/version.h`` is there, or the target is none.
     """
     tree = Path(tree)
     if not re.fullmatch(r"sm_\d{2,3}[af]?", target):

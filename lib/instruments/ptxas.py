@@ -56,11 +56,7 @@ FAMILIES = {
 def assemble(tc, target: str, body: str = "", directives: str = "") -> tuple[bool, str]:
     """Whether ptxas takes a one-entry kernel, and its first error, warning or advisory, if any.
 
-    Parameters
-    ----------
-    tc : toolchain with ``run(tool, *args) -> CompletedProcess``
-    target : ptxas target, for example ``sm_121a``
-    body, directives : PTX statements, and entry directives such as ``.maxntid 384``
+    `body` is PTX statements, `directives` those of the entry, such as ``.maxntid 384``.
     """
     source = KERNEL.format(version=PTX_VERSION, target=target, directives=directives, body=body)
     with tempfile.TemporaryDirectory() as folder:

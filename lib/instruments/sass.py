@@ -23,22 +23,10 @@ MATRIX = re.compile(r"UTC\w*MMA|UTCCP|UTCBAR|UTCATOMSWS|LDTM|STTM|[HIQOD]G?MMA|W
 
 
 def opcodes(tc, cubin):
-    """Count the mnemonics, with modifiers, that use the tensor cores or guard tensor memory.
+    """Count the mnemonics of a cubin (bytes) that use the tensor cores or guard tensor memory.
 
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-    cubin : bytes
-
-    Returns
-    -------
-    dict of dict
-        Kernel to mnemonic to count.
-
-    Raises
-    ------
-    CollectionError
-        If nvdisasm refuses it.
+    The answer is a dict of kernel to mnemonic, with modifiers, to count; an error if nvdisasm
+    refuses the cubin.
     """
     def ask(_):
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -60,16 +48,7 @@ def decode(tc, cubin, device, name="cubin"):
     """Read the code of a cubin as another architecture's: which instructions does that one lack?
 
     Its bytes go to ``nvdisasm --binary`` twice: as what the cubin was built for, for the mnemonics,
-    and as `device`, for the addresses that cannot be decoded.
-
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-    cubin : bytes
-    device : str
-        As ``SM121``.
-    name : str
-        For the error.
+    and as `device` (``SM121``), for the addresses that cannot be decoded.
 
     Returns
     -------
@@ -106,14 +85,7 @@ def decode(tc, cubin, device, name="cubin"):
 
 
 def compare(tc, named, device):
-    """`decode` each of some cubins (dict of str to bytes), two at a time.
-
-    Returns
-    -------
-    DataFrame
-        A row for each: cubin, instructions, unknown, and matrix (the last two are dicts of mnemonic
-        to count).
-    """
+    """`decode` each of some cubins (dict of str to bytes), two at a time (DataFrame, rows)."""
     def one(item):
         return {"cubin": item[0]} | decode(tc, item[1], device, item[0])
 
@@ -129,13 +101,7 @@ def total(counts):
 
 
 def texts(cubin, name="cubin"):
-    """The code of all kernels of a cubin, one after the other (bytes).
-
-    Raises
-    ------
-    CollectionError
-        If its sections cannot be read.
-    """
+    """The code of all kernels of a cubin, one after the other (bytes)."""
     try:
         kernels = [section for section in ELFFile(io.BytesIO(cubin)).iter_sections()
                    if section.name.startswith(".text.")]

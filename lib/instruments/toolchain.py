@@ -13,16 +13,9 @@ from lib.subjects import wheels
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A CUDA toolchain.
+    """A CUDA toolchain: its folder with ``bin`` and ``include``, and its compiler's version.
 
-    Attributes
-    ----------
-    home : Path
-        The folder that holds ``bin`` and ``include``.
-    version : str
-        The version of the compiler: ``13.2.86``.
-    sources : tuple of str
-        Where it came from: requirements of wheels, or the path of a system CUDA.
+    `sources` is where it came from: requirements of wheels, or the path of a system CUDA.
     """
 
     home: Path
@@ -60,14 +53,7 @@ def version_of(nvcc):
 def find():
     """The toolchain to use: the pinned one, or a system CUDA if ``SM12X_CUDA_HOME`` asks for it.
 
-    Returns
-    -------
-    Toolchain
-
-    Raises
-    ------
-    CollectionError
-        If a wheel cannot be fetched, or ``SM12X_CUDA_HOME`` holds no compiler.
+    An error if a wheel cannot be fetched, or ``SM12X_CUDA_HOME`` holds no compiler.
     """
     if asked := os.environ.get("SM12X_CUDA_HOME"):
         nvcc = Path(asked, "bin", "nvcc")

@@ -20,15 +20,8 @@ READY, APPLIED, FAILS = "ready", "applied", "does not fit"
 class Patch:
     """A unified diff with a header of ``What:``, ``Why:``, ``Base:`` and ``Licence:`` lines.
 
-    Parameters
-    ----------
-    path : Path or str
-        The file; a bare name is looked up in patches/.
-
-    Raises
-    ------
-    CollectionError
-        If there is no such file, it is no unified diff, or its header is incomplete.
+    `path` is a file, or a name that is looked up in patches/; an error if there is none, it is no
+    unified diff, or its header is incomplete.
     """
 
     def __init__(self, path):
@@ -131,19 +124,8 @@ class Patch:
 def patched(tree, *names, files=()):
     """A scratch copy (Path) of the files of a tree that patches change, with them applied.
 
-    Parameters
-    ----------
-    tree : Path
-        It stays as it is.
-    *names : str
-        Files of patches/, applied in this order; without any the copy holds only `files`.
-    files : sequence of str
-        More files to copy.
-
-    Raises
-    ------
-    CollectionError
-        If a patch does not apply.
+    The tree stays as it is. `names` are files of patches/, applied in this order; `files` are more
+    files to copy. An error if a patch does not apply.
     """
     chosen = [Patch(name) for name in names]
     wanted = dict.fromkeys([*files, *(name for patch in chosen for name in patch.files)])

@@ -22,23 +22,10 @@ def installed():
 
 
 def find(source=""):
-    """The TensorRT-LLM to examine.
+    """The TensorRT-LLM to examine: a folder with ``tensorrt_llm/`` in it (Path), or None.
 
-    Parameters
-    ----------
-    source : str
-        A checkout to use before all others.
-
-    Returns
-    -------
-    Path or None
-        A folder with ``tensorrt_llm/`` in it: `source`, ``TRTLLM_SRC``, the fetched revision, or
-        the installed package. None if there is none, which is no error.
-
-    Raises
-    ------
-    CollectionError
-        If a checkout was named and it is not one.
+    It is `source`, ``TRTLLM_SRC``, the fetched revision, or the installed package, in this order;
+    an error only if a checkout is named and is none.
     """
     if asked := source or os.environ.get("TRTLLM_SRC"):
         if not Path(asked, "tensorrt_llm").is_dir():
@@ -51,13 +38,7 @@ def find(source=""):
 
 
 def fetch(repository=REPOSITORY, revision=REVISION):
-    """Fetch the folders that the notebooks read, at one revision, without history.
-
-    Returns
-    -------
-    Path or None
-        The tree; None if the network does not allow it, which is no error.
-    """
+    """Fetch the folders that notebooks read, at one revision (Path); None without a network."""
     quiet = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
 
     def checkout(folder):

@@ -31,18 +31,7 @@ UNTRUSTED = "do not use this file; compare its source with the pin in lib/subjec
 class Wheel:
     """A pinned wheel: a row of wheels.toml.
 
-    Attributes
-    ----------
-    name, version : str
-    platform : str
-        A machine name, or ``any``.
-    role : str
-        ``subject`` or ``toolchain``.
-    file : str
-        The name of the file.
-    bytes : int
-        Its size.
-    sha256 : str
+    `platform` is a machine name or ``any``, `role` ``subject`` or ``toolchain``, `file` its name.
     """
 
     name: str
@@ -77,13 +66,7 @@ def versions(name):
 
 
 def pin(name, version):
-    """Find the pin of a wheel.
-
-    Raises
-    ------
-    CollectionError
-        If this name or version is not pinned for this machine.
-    """
+    """The pin of a wheel (`Wheel`); an error with the pinned versions if this one is not."""
     for wheel in pins():
         if (wheel.name, wheel.version) == (name, version):
             return wheel
@@ -94,13 +77,7 @@ def pin(name, version):
 
 
 def check(wheel, path, next_step):
-    """Compare a file with its pin, byte count first.
-
-    Raises
-    ------
-    CollectionError
-        If the size or the hash differs, with `next_step`.
-    """
+    """Hold a file against its pin, byte count first; if it differs, an error with `next_step`."""
     if (size := path.stat().st_size) != wheel.bytes:
         raise CollectionError(f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: "
                               "truncated, or another file", next_step)
@@ -130,13 +107,7 @@ def fetch(wheel):
 
 
 def download(wheel, folder):
-    """Have pip bring the file of a pin into a folder (Path of the file).
-
-    Raises
-    ------
-    CollectionError
-        If pip fails, with its first error, or brings another file.
-    """
+    """Have pip bring the file of a pin into a folder (Path); pip's first error if it cannot."""
     wanted = ["--only-binary=:all:", wheel.requirement]
     if wheel.file.endswith(".tar.gz"):
         # To read its metadata pip runs a source package's build backend: its hash comes first.
@@ -160,18 +131,9 @@ def download(wheel, folder):
 
 
 def wheel(name, version, verify=False):
-    """The path of a pinned wheel, fetched if it is not in the cache yet.
+    """The path of a pinned wheel (Path), fetched if it is not in the cache yet.
 
-    Parameters
-    ----------
-    name, version : str
-        A pin of wheels.toml.
-    verify : bool
-        Hash the file again even if it is in the cache. Its size is always compared.
-
-    Returns
-    -------
-    Path
+    With `verify` the file is hashed again even if it is there; its size is always compared.
 
     Raises
     ------
@@ -248,19 +210,9 @@ def source(name, version):
 
 @contextmanager
 def scratch(tree, *files):
-    """A private, writable copy of some files of a tree, gone at the end of the block.
+    """A private, writable copy (Path) of some files of a tree, gone at the end of the block.
 
-    Parameters
-    ----------
-    tree : Path
-        The folder that holds the files.
-    *files : str
-        Paths in the tree; none means all of it.
-
-    Yields
-    ------
-    Path
-        The folder of the copy, laid out as the tree.
+    `files` are paths in the tree; none means all of it.
     """
     every = (path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
     with tempfile.TemporaryDirectory(prefix="sm12x-") as copy:

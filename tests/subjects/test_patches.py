@@ -4,7 +4,7 @@ import difflib
 import subprocess
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 
 from lib.errors import CollectionError
@@ -31,6 +31,7 @@ def tree_of(folder, lines, name="file.txt"):
 lines = some.lists(some.sampled_from("abcdefgh"), min_size=1, max_size=30).map(lambda words: [f"{word} {i}" for i, word in enumerate(words)])
 
 
+@settings(deadline=None)
 @given(before=lines, after=lines)
 def test_apply_and_revert_are_inverse(tmp_path_factory, before, after):
     assume(before != after)
