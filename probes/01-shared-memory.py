@@ -111,5 +111,6 @@ def main(given):
 
 
 if __name__ == "__main__":
-    begin(1, main, sizes=[[16, 2048, 2048], [512, 2048, 2048]], tokens=[16, 256], layer={},
+    begin(1, ("operator", "step", "m", "gemm", "tactic", "ms", "error"), main,
+          sizes=[[16, 2048, 2048], [512, 2048, 2048]], tokens=[16, 256], layer={},
           repeats=20)

@@ -101,5 +101,7 @@ def main(given):
 
 
 if __name__ == "__main__":
-    begin(2, main, model_dir="", host_cache_size=2**30, pool=2048, prompts=8, length=512,
+    begin(2, ("pools", "hits", "offloaded", "onboarded", "removed", "second round (s)",
+              "as with one pool"), main,
+          model_dir="", host_cache_size=2**30, pool=2048, prompts=8, length=512,
           answer=16)

@@ -76,4 +76,5 @@ def main(given):
 
 
 if __name__ == "__main__":
-    begin(3, main, tokens=64, layer={}, repeats=20, back_ends=["AUTO", "TRTLLM", "CUTLASS"])
+    begin(3, ("gate", "requested", "back end", "class", "admitted", "error", "ms"), main,
+          tokens=64, layer={}, repeats=20, back_ends=["AUTO", "TRTLLM", "CUTLASS"])

@@ -136,5 +136,6 @@ def main(given):
 
 
 if __name__ == "__main__":
-    begin(4, main, sizes=[1, 8, 64, 300, 512], most=512, n=4096, k=7168, layer={}, repeats=20,
+    begin(4, ("layer", "step", "m", "tactic", "ms", "error", "exception", "raised in"), main,
+          sizes=[1, 8, 64, 300, 512], most=512, n=4096, k=7168, layer={}, repeats=20,
           back_ends=["CUTLASS", "TRTLLM"])

@@ -34,7 +34,7 @@ LONGEST = 600  # characters of a message
 # OCP Microscaling Formats 1.0, 5.3: the values of E2M1 (its fourth bit is the sign), and the most.
 E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 E4M3_MOST, E2M1_MOST = 448, 6
-NUMBER = None
+NUMBER, COLUMNS = None, ()
 
 
 class Missing(Exception):
@@ -48,7 +48,8 @@ class Unusable(Exception):
 def say(case, status, message="", seconds=0.0, **values):
     """Print an answer."""
     line = {"probe": NUMBER, "case": case, "status": status, "seconds": round(seconds, 4),
-            "message": " ".join(str(message).split())[:LONGEST], "values": plain(values)}
+            "message": " ".join(str(message).split())[:LONGEST],
+            "values": plain(dict.fromkeys(COLUMNS) | values)}
     # On a line of its own, whatever others print, and in one piece.
     os.write(1, f"\n{json.dumps(line)}\n".encode())
 
@@ -64,10 +65,13 @@ def plain(value):
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def begin(number, main, **defaults):
-    """Run a probe's `main` with the parameters of the command line over its defaults."""
-    global NUMBER
-    NUMBER = number
+def begin(number, columns, main, **defaults):
+    """Run a probe's `main` with the parameters of the command line over its defaults.
+
+    Every answer has the values that `columns` names, None where there is nothing to say.
+    """
+    global NUMBER, COLUMNS
+    NUMBER, COLUMNS = number, columns
     given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     try:
         if unknown := sorted(given.keys() - defaults.keys()):
