@@ -5,35 +5,15 @@ By reading files, with the standard library only: `places` finds what is install
 fix is in, `examine` puts it together. Nothing here imports what it examines.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 # The worst first: what several checks say together is the first of these that one of them says.
 VERDICTS = ("affected", "cannot tell from these files", "fixed here", "not affected")
 AFFECTED, CANNOT_TELL, FIXED, NOT_AFFECTED = VERDICTS
 BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "attention"}
 
-
-@dataclass(frozen=True)
-class Check:
-    """One place that was read: what it is about, its verdict, the line that decided, and why."""
-
-    what: str
-    verdict: str
-    file: str = ""
-    line: int = 0
-    text: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one product is to one bug: the checks and their worst verdict, and what to do."""
-
-    bug: int
-    product: str
-    version: str
-    where: str
-    verdict: str
-    checks: tuple
-    todo: str
-    release: str
+# One place that was read: what it is about, its verdict, the line that decided, what that means.
+Check = namedtuple("Check", "what verdict file line text note", defaults=("", 0, "", ""))
+# What one product is to one bug: its checks, the worst of their verdicts, what to do about it, and
+# since when a release has the merged fix (a sentence, or empty).
+Answer = namedtuple("Answer", "bug product version where verdict checks todo release")

@@ -9,13 +9,13 @@ import signal
 import sys
 import textwrap
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from . import AFFECTED, BUGS, CANNOT_TELL, FIXED, NOT_AFFECTED, examine, places
 
 WIDTH, DEFAULT_SM = 98, 121
 COLOURS = {AFFECTED: 31, FIXED: 32, NOT_AFFECTED: 2, CANNOT_TELL: 33}
+UNPACK = "if it is a wheel, unpack it: python -m zipfile -e FILE FOLDER"
 NOTHING = "Nothing was found: no TensorRT-LLM, FlashInfer or CUTLASS. Looked at:"
 NEXT = """next: run it with the python that has them (make doctor PYTHON=/path/to/python), or inside
   the container, or name folders (make doctor D="path path")"""
@@ -30,31 +30,27 @@ def plain(text):
 def split(value):
     """The folders of make's D: one with spaces in its name, or several, quoted as in a shell."""
     try:
-        several = [value] if os.path.isdir(value) else shlex.split(value)
+        folders = [value] if os.path.isdir(value) else shlex.split(value)
     except ValueError:
-        several = [value]
-    return [Path(folder).expanduser() for folder in several]
+        folders = [value]
+    return [Path(folder).expanduser() for folder in folders]
 
 
 def arguments(words):
-    parser = argparse.ArgumentParser(prog="make doctor",
-                                     description="Which of the five bugs this machine has.")
+    parser = argparse.ArgumentParser(prog="python -m lib.doctor")
     parser.add_argument("more", nargs="*", type=Path, metavar="FOLDER",
                         help="more places: checkouts, unpacked wheels, CUTLASS headers")
     parser.add_argument("--folders", type=split, default=[], help="the same, as make's D")
-    parser.add_argument("--gpu", default="", help="the architecture to judge for, such as 121, "
-                        "if not the GPU of this machine")
+    parser.add_argument("--gpu", default="", help="such as 121, to judge for another GPU")
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(words)
     given.folders = given.more + given.folders
     for folder in [*given.folders, *map(Path, filter(None, [os.environ.get("TRTLLM_SRC")]))]:
         if not folder.is_dir():
-            more = ("if it is a wheel, unpack it: python -m zipfile -e FILE FOLDER" if
-                    folder.is_file() else "name a folder that exists: make doctor D=path")
+            more = UNPACK if folder.is_file() else "name one that exists: make doctor D=path"
             parser.exit(2, plain(f"{folder} is not a folder\n  next: {more}\n"))
     if given.gpu and not places.architecture(given.gpu):
-        parser.exit(2, plain(f"{given.gpu!r} is no GPU architecture\n  next: name one by its "
-                             "compute capability: make doctor GPU=121\n"))
+        parser.exit(2, plain(f"{given.gpu} is no GPU architecture\n  next: make doctor GPU=121\n"))
     return given
 
 
@@ -97,11 +93,9 @@ def report(found, looked, answers, judged, seconds):
     if not found:
         where = "".join(f"{wrapped(each, '  - ')}\n" for each in looked)
         return f"{judged}\n\n{NOTHING}\n{where}\n{NEXT}"
-    out = [judged, "", "found:"]
-    out += [wrapped(f"{each.product} {each.version} ({each.found}): {each.root}", "  ")
-            for each in found]
-    out += [wrapped(each, "  ") for each in looked if each.endswith("nothing is there")]
-    out += summary(answers)
+    here = [f"{each.product} {each.version} ({each.found}): {each.root}" for each in found]
+    here += [each for each in looked if each.endswith("nothing is there")]
+    out = [judged, "", "found:", *(wrapped(each, "  ") for each in here), *summary(answers)]
     for bug, title in BUGS.items():
         own = [line for each in answers if each.bug == bug for line in explained(each)]
         out += ["", f"{bug}. {title}", *(own or ["   nothing that was found is about it"])]
@@ -123,7 +117,8 @@ def main(words):
     if given.json:
         told = {"judged for": f"SM{sm}", "GPU": name if here else None, "seconds": seconds,
                 "looked": looked, "found": [each._asdict() for each in found],
-                "answers": [asdict(each) | {"title": BUGS[each.bug]} for each in answers]}
+                "answers": [each._asdict() | {"title": BUGS[each.bug], "checks": [
+                    check._asdict() for check in each.checks]} for each in answers]}
         print(json.dumps(told, indent=1, default=str))
         return
     text = plain(report(found, looked, answers, judged, seconds))

@@ -1,45 +1,29 @@
 """What the conditions of a Python source say of an architecture: read, and never run.
 
-An expression is True, False, or None where it cannot be told: ``sm not in {100, 103} and asked``
-is False for 100, and None for 121.
+Each is True, False, or None where it cannot be told, as ``sm not in {100, 103} and asked`` for 121.
 """
 
 import ast
 import operator
 import re
 import warnings
-from typing import NamedTuple
+from collections import namedtuple
 
-from .text import Line
-
-MOST_CONDITIONS, MOST_JOINED, LONGEST, DEEPEST = 400, 12, 2000, 12
+MOST_CONDITIONS, MOST_JOINED, LONGEST, DEEPEST = 200, 12, 2000, 12
 HEAD = re.compile(r"\s*(if|elif|assert|return)\b")
 SM = re.compile(r"(?i)(?:\w+_)?m?sm(?:_?(?:version|arch|num|number))?")
 ABOUT = re.compile(rf"(?i)\b{SM.pattern[4:]}\b|\bis_?sm_?\d|is_blackwell")
 FAMILIES = {"100": (100, 103), "120": (120, 121), "12x": (120, 121)}
-OPERATORS = {
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b, ast.Eq: operator.eq,
-    ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge}
+OPERATORS = {ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b, ast.Eq: operator.eq,
+             ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+             ast.Gt: operator.gt, ast.GtE: operator.ge}
 LEAVES = re.compile(r"\s*(?:return\b|raise\b|\w*backend\s*=[^=])")
 REFUSES = re.compile(r"(?i)raise\b|return\b[\s(]*(?:False\b|None\b|[\w.]*(?:reject|refus|fail|"
                      r"warn_and_return|unsupported|not_supported|ineligible)\w*\()")
 ADMITS = re.compile(r"return\b[\s(]*(?:True\b|[\w.]*\.ok\()")
-
-
-class Condition(NamedTuple):
-    """A condition about the architecture: what it says for this one, and for SM90 (`hopper`).
-
-    `leaves` and `otherwise` are the statements that end its block and its else, `around` is its
-    text with that of the conditions around it.
-    """
-
-    line: Line
-    said: bool | None
-    hopper: bool | None
-    leaves: str
-    otherwise: str
-    around: str
+# What a condition says of the architecture and (`hopper`) of SM90: True, False or None; the
+# statements that end its block and its else; its text with that of the conditions around it.
+Condition = namedtuple("Condition", "line said hopper leaves otherwise around")
 
 
 def statement(source, number):
@@ -143,21 +127,17 @@ def conditions(source, sm, spans):
                 leaves = inline[1] if inline else leaving(source, last + 1, body)
                 if body < end and re.match(r"\s*else\s*:", source.code[body]):
                     otherwise = leaving(source, body + 2, source.block(body + 1, end))
-            case ast.Assert(test=test):
-                test = ast.UnaryOp(ast.Not(), test)
-            case ast.Return(value=test) if test:
-                test = test.elts[0] if isinstance(test, ast.Tuple) and test.elts else test
-                if not isinstance(test, ast.Compare | ast.BoolOp | ast.UnaryOp):
-                    continue
+            case ast.Assert(test=test) | ast.Return(value=ast.Tuple(elts=[test, *_]) | test):
                 test = ast.UnaryOp(ast.Not(), test)
             case _:
                 continue
-        said, hopper = (value(test, each, source) for each in (sm, 90))
-        said, hopper = (None if each is None else bool(each) for each in (said, hopper))
+        known = [value(test, each, source) for each in (sm, 90, 100)]
+        said, hopper, blackwell = (None if each is None else bool(each) for each in known)
         if HEAD.match(source.code[number - 1])[1] == "elif" and taken.get(depth):
             continue
         taken[depth] = said
-        if ABOUT.search(text) or said is not None and said != hopper:
+        about = ABOUT.search(text) and not isinstance(node, ast.Return)
+        if about or None not in (said, blackwell) and len({said, hopper, blackwell}) > 1:
             context = " ".join([*(outer for _, _, outer in around), text])
             found.append(Condition(source.at(number), said, hopper, leaves, otherwise, context))
     return found
@@ -168,17 +148,17 @@ def gate(found):
 
     That it is not turned down counts where SM90 is: a limit that lets all pass is no list.
     """
-    lines = {}
+    admitted = passed = open_ = listed = None
     for each in found:
         refuses, admits = REFUSES.match(each.leaves), ADMITS.match(each.leaves)
         if each.said and refuses or each.said is False and REFUSES.match(each.otherwise):
             return True, each.line
-        kind = ("open" if each.said is None and (refuses or admits) else
-                "admitted" if each.said and admits and each.hopper is not True else
-                "passed" if each.said is False and admits else
-                "listed" if each.said is False and refuses and each.hopper is not False else None)
-        lines.setdefault(kind, each.line)
-    for kind, said in (("admitted", False), ("passed", True), ("open", None), ("listed", False)):
-        if kind in lines:
-            return said, lines[kind]
-    return None, None
+        if each.said is None:
+            open_ = open_ or (refuses or admits) and each.line
+        elif admits:
+            admitted = admitted or each.said and not each.hopper and each.line
+            passed = passed or not each.said and each.line
+        elif refuses and each.hopper is not False:
+            listed = listed or each.line
+    said = False if admitted else True if passed else None if open_ else False
+    return said, admitted or passed or open_ or listed or None

@@ -7,8 +7,6 @@ from .text import Tree
 SM12X, INTEGRATED = (120, 121), (87, 110, 121)  # the latter share the host's memory
 ABOUT = {1: (SM12X, "kernels for SM120 and SM121"), 3: (SM12X, "SM120 and SM121"),
          2: (INTEGRATED, "GPUs that share the host's memory"), 5: (SM12X, "SM120 and SM121")}
-BY_VERSION = {1: "by its version alone; of the grouped GEMM of MoE only the C++ would say anything",
-              4: "by its version alone, as autotuner.py is not here"}
 
 
 def todo(product, bug, verdict):
@@ -26,10 +24,10 @@ def checks(place, tree, bug, sm):
     if place.product == "FlashInfer" and bug == 2:
         note = "FlashInfer keeps no second pool: the KV cache is its caller's"
         return (Check("", NOT_AFFECTED, note=note),)
+    tuner = "tensorrt_llm/_torch//autotuner.py"
     package = place.product == "TensorRT-LLM" and not (tree.root / "cpp").is_dir()
-    readable = bug == 4 and tree.source("tensorrt_llm/_torch//autotuner.py")
-    if package and bug in BY_VERSION and not readable:
-        return (releases.check(place.version, bug, BY_VERSION[bug]),)
+    if package and (bug == 1 or bug == 4 and not tree.source(tuner)):
+        return (releases.check(place.version, bug),)
     judged = (Judge(rule, tree, place, sm).check() for rule in RULES
               if rule["bug"] == bug and place.product in rule["products"])
     return tuple(filter(None, judged))

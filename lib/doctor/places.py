@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .text import Source
@@ -23,15 +23,8 @@ HEADERS = ("", "include", "cutlass/include", "cutlass_library/source/include",
            "flashinfer/data/cutlass/include", "3rdparty/cutlass/include",
            "third_party/cutlass/include")
 ANSWER_SECONDS = 2  # for nvidia-smi
-
-
-class Place(NamedTuple):
-    """An installation; `root` has its package folder (for CUTLASS, ``cutlass/version.h``)."""
-
-    product: str
-    version: str
-    root: Path
-    found: str
+# An installation: its root (Path) has the package's folder, or CUTLASS's cutlass/version.h.
+Place = namedtuple("Place", "product version root found")
 
 
 def gpu():
@@ -44,11 +37,10 @@ def gpu():
         return "nvidia-smi is not here", None
     except subprocess.TimeoutExpired:
         return f"nvidia-smi did not answer within {ANSWER_SECONDS} s", None
-    for line in said.splitlines():
-        name, _, capability = line.rpartition(", ")
-        if sm := architecture(capability):
-            return name, sm
-    return "nvidia-smi names no GPU with a compute capability", None
+    gpus = ((name, architecture(capability)) for name, _, capability in
+            (line.rpartition(", ") for line in said.splitlines()))
+    none = "nvidia-smi names no GPU with a compute capability", None
+    return next((each for each in gpus if each[1]), none)
 
 
 def architecture(text):
@@ -115,21 +107,12 @@ def roots(path, package, name):
              for folder in sorted((path / library).glob("python3*/*-packages"))]
     folders = [path, path / "site-packages", path / "python", path / "src", *inner,
                *[path.parent] * itself]
-    found = [root for folder in folders
-             for root in (folder, *(linked(folder, name) if os.path.isdir(folder) else ()))]
+    found = (root for folder in folders for root in (folder, *linked(folder, name)))
     return [root for root in found if os.path.isdir(root / package)]
 
 
 def search(folders=()):
-    """Find the products, also in some folders: checkouts, site-packages, unpacked wheels, headers.
-
-    Returns
-    -------
-    list of Place
-        Each folder once.
-    list of str
-        What was looked for and where; a named folder in which nothing was says so.
-    """
+    """The products (list of Place), also in more folders, and where was looked (list of str)."""
     packages = ", ".join(package for package, _ in PACKAGES.values())
     found, looked = {}, [f"packages of {sys.executable}: {packages}"]
 

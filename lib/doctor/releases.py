@@ -7,7 +7,7 @@ from pathlib import Path
 from . import AFFECTED, CANNOT_TELL, FIXED, Check
 
 FACTS = tomllib.loads(Path(__file__).with_name("todo.toml").read_text())
-STAGES = {"dev": -1, "a": 0, "b": 1, "rc": 2, "": 3}
+STAGES = ("dev", "a", "b", "rc", "")
 VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:(a|b|rc)(\d{1,9}))?"
                      r"(?:\.post(\d{1,9}))?(?:\.dev(\d{1,18}))?(?:\+\S*)?")
 
@@ -18,20 +18,16 @@ def order(version):
         return None
     *release, stage, number, post, dev = found.groups()
     stage = stage or ("dev" if dev and not post else "")
-    return (*(int(part or 0) for part in release), STAGES[stage], int(number or 0),
+    return (*(int(part or 0) for part in release), STAGES.index(stage), int(number or 0),
             int(post or -1), int(dev) if dev else float("inf"))
 
 
 def has(version, bug):
-    """Whether a release has the merged fix of a bug: True, False, or None where nobody said.
-
-    It is without it if it is not newer than one of its series that is known to be, or if its
-    series is older than all that are known.
-    """
+    """Whether a release has the merged fix of a bug: True, False, or None where nobody said."""
     fact, this = FACTS["release"][str(bug)], order(version)
     if this is None or this >= order(fact["since"]):
         return None if this is None else True
-    known = {each[:2]: each for each in map(order, fact["without"])}
+    known = {each[:2]: each for each in map(order, fact["without"])}  # the newest of each series
     without = this <= known[this[:2]] if this[:2] in known else this < min(known.values())
     return False if without else None
 
@@ -45,7 +41,8 @@ def beside(version, bug):
     return f"pull request {fact['pull']}{which}: {fact['says']} {' '.join(fact['links'])}"
 
 
-def check(version, bug, note):
+def check(version, bug):
     """A check by the version alone."""
     verdict = {True: FIXED, False: AFFECTED, None: CANNOT_TELL}[has(version, bug)]
-    return Check("release", verdict, note=note if order(version) else f"it is not stated; {note}")
+    how = "by its version" if order(version) else "its version is not stated"
+    return Check("release", verdict, note=f"{how}; {FACTS['release'][str(bug)]['unread']}")

@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from functools import cached_property
 from pathlib import Path
 
 from . import CANNOT_TELL, Check
 from .conditions import conditions, gate
+from .text import MOST_ALIKE
 
 RULES = tomllib.loads(Path(__file__).with_name("rules.toml").read_text())["rule"]
 TOPS = {"TensorRT-LLM": ("cpp", "tensorrt_llm", "include"), "CUTLASS": ("cutlass",),
@@ -13,7 +15,7 @@ TOPS = {"TensorRT-LLM": ("cpp", "tensorrt_llm", "include"), "CUTLASS": ("cutlass
 SPECS = r"^\s*for\b.*\b(?:dynamic_tensor_specs|constraint_specs)\b"
 GUARD = (r"^(?![ \t]*assert\b)[^\n]*(?:in_bounds\(|\b_?fits\(|except \(?IndexError|[<>]=?\s*len\("
          r"|[<>]=?\s*ranks\[|len\([^()\n]*(?:\([^()\n]*\))?\)\s*[<>])")
-MOST_LOOPS = 40
+GATES = {"refused": True, "admitted": False, "open": None}
 ENTRY = re.compile(r"\bNVFP4\b[\"']?\s*:(?:(?!QuantAlgo\.)[^\n])*"
                    r"(?:\n(?![^\n]*QuantAlgo\.)[^\n]*){0,4}")
 LISTED = (r"[\"'](in|min|exact)[\"']\s*,[^\d\n]*([\d, ]+)", r"()[{(\[]\s*(\d{2,3}\b[\d, ]*)[})\]]")
@@ -53,8 +55,7 @@ class Judge:
                          + compiled * rule.get("compiled", False))
 
     def said(self, verdict, note, line=None):
-        refusal = self.gate()[1] if "{line}" in note else None
-        note = note.replace("{line}", str(refusal.number)) if refusal else note
+        note = note.replace("{line}", str(self.gate[1].number)) if "{line}" in note else note
         note = note.replace("{sm}", str(self.sm)).replace("{version}", self.place.version)
         at = (line.file, line.number, line.text) if line else ()
         return Check(self.rule["what"], verdict, *at, note=note)
@@ -68,9 +69,8 @@ class Judge:
         lines += [self.find(key, pattern) for key, pattern in step.get("has", {}).items()]
         lines += [None for key, pattern in step.get("lacks", {}).items() if self.find(key, pattern)]
         for kind in {"gate", "nvfp4", "loops"} & step.keys():
-            said, line = getattr(self, kind)() if self.files["main"] else (None, None)
-            wanted = {"refused": True, "admitted": False, "open": None}.get(step[kind], step[kind])
-            lines.append(line if said is wanted else None)
+            said, line = getattr(self, kind) if self.files["main"] else (None, None)
+            lines.append(line if said is GATES.get(step[kind], step[kind]) else None)
         return lines[0] if all(lines) else None
 
     def spans(self, key):
@@ -79,28 +79,28 @@ class Judge:
         return self.files[key].functions(name) if name else [(1, len(self.files[key].code))]
 
     def find(self, key, pattern):
-        source = self.files[key]
-        pattern = pattern.replace("<sm>", str(self.sm))
+        pattern, source = pattern.replace("<sm>", str(self.sm)), self.files[key]
         return source.find(pattern, self.spans(key)) if source else None
 
+    @cached_property
     def gate(self):
         """Whether the first file turns the architecture down, and by which line."""
-        source, about = self.files["main"], self.rule.get("about")
-        found = conditions(source, self.sm, self.spans("main"))
-        own = [each for each in found if about and about in each.around]
-        found = own or [each for each in found if not about or "QuantAlgo." not in each.around]
-        said, line = gate(found)
-        whole = not line and "whole" in self.rule
-        return gate(conditions(source, self.sm, [(1, len(source.code))])) if whole else (said, line)
+        source, about, said, line = self.files["main"], self.rule.get("about", ""), None, None
+        for spans in (self.spans("main"), [(1, len(source.code))][:"whole" in self.rule]):
+            found = conditions(source, self.sm, [] if line else spans)
+            said, line = (said, line) if line else gate(
+                each for each in found if about in each.around or "QuantAlgo." not in each.around)
+        return said, line
 
     def picked(self, step):
         """Where a condition that holds, or may, picks a back end."""
         source, maybe = self.files[step["file"]], step.get("maybe")
         found = conditions(source, self.sm, self.spans(step["file"])) if source else ()
-        return next((each.line for each in found if (each.said or maybe and each.said is None)
-                     and step["picks"] in each.leaves and step.get("around", "") in each.around),
-                    None)
+        fits = (each.line for each in found if (each.said or maybe and each.said is None)
+                and step["picks"] in each.leaves and step.get("around", "") in each.around)
+        return next(fits, None)
 
+    @cached_property
     def nvfp4(self):
         """Whether a table's entry for NVFP4 admits the architecture, and where it says so."""
         source = self.files["main"]
@@ -113,13 +113,14 @@ class Judge:
                 return admits, source.at(number)
         return None, None
 
+    @cached_property
     def loops(self):
         """Whether all loops over specs are guarded, and the line that decides."""
         source, line = self.files["main"], None
         for start, end in self.spans("main"):
             heads = [at for at in range(start, end + 1) if re.search(SPECS, source.code[at - 1])]
             before = heads and source.find(GUARD, [(start, heads[0])])
-            for head in heads[:MOST_LOOPS]:
+            for head in heads[:MOST_ALIKE]:
                 block = [(head + 1, source.block(head, end))]
                 if not (line := before or source.find(GUARD, block)):
                     return False, source.find(r"\]\s*\[", block) or source.at(head)

@@ -3,9 +3,9 @@
 import fnmatch
 import os
 import re
+from collections import namedtuple
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 # The largest source that is read has 0.3 MB, 7,300 lines, and 311 characters in one of them
 # (FlashInfer 0.7.2.post1). What is far beyond that is no such source, and is not searched.
@@ -15,7 +15,7 @@ MOST_ALIKE, LONGEST_SIGNATURE = 8, 80  # functions or files of one name; lines
 PYTHON = re.compile(r"""("{3}|'{3}).*?(?:\1|\Z)|\#[^\n]*"""
                     r"""|(?P<kept>"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?)""", re.DOTALL)
 CPP = re.compile(r"""/\*.*?(?:\*/|\Z)|//[^\n]*|(?P<kept>"(?:\\.|[^"\\\n])*+"?|'\\?.')""", re.DOTALL)
-Line = NamedTuple("Line", [("file", str), ("number", int), ("text", str)])
+Line = namedtuple("Line", "file number text")
 
 
 class Source:
@@ -57,13 +57,11 @@ class Source:
 
     def functions(self, name):
         """The Python functions of a name (a pattern): pairs of first and last line of the body."""
-        head = re.compile(rf"(\s*)(?:async )?def {name}\(")
+        spans, head = [], re.compile(rf"\s*(?:async )?def {name}\(")
         heads = [number for number, line in enumerate(self.code, 1) if head.match(line)]
-        spans = []
         for number in heads[:MOST_ALIKE]:
-            lines = range(number, min(number + LONGEST_SIGNATURE, len(self.code)) + 1)
-            ends = (at for at in lines if re.search(r"\)[^()]*:\s*$", self.code[at - 1]))
-            begin = next(ends, number)
+            lines = enumerate(self.code[number - 1:][:LONGEST_SIGNATURE], number)
+            begin = next((at for at, line in lines if re.search(r"\)[^()]*:\s*$", line)), number)
             spans.append((begin + 1, self.block(begin, len(self.code), self.indent(number))))
         return spans
 
