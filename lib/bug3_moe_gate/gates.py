@@ -148,6 +148,26 @@ def tried(tree):
                                     for kind, name in fitting(tree).items()}
 
 
+def check(older, newest):
+    """Refuse releases of FlashInfer that cannot be set beside each other.
+
+    Raises
+    ------
+    CollectionError
+        If the older one has no cubins or no pair of patches, or the newest no revised patch, or
+        it is the same; with the ones that do.
+    """
+    revised, published = ({path.name.partition("flashinfer-")[2].removesuffix(".diff")
+                           for path in patches.FOLDER.glob(f"03-moe-gate.{kind}.flashinfer-*.diff")}
+                          for kind in ("revised", "published"))
+    cubins = {each.version for each in wheels.pins() if each.name == "flashinfer-cubin"}
+    for name, value, fit in (("flashinfer", older, revised & published & cubins),
+                             ("flashinfer_newest", newest, revised - {older})):
+        if value not in fit:
+            raise CollectionError(f"{name} cannot be {value} here",
+                                  f"choose {', '.join(sorted(fit))}")
+
+
 def named(rows):
     """Rows with TensorRT-LLM's names of back ends turned into this collection's."""
     return rows.assign(**{"back end": rows["back end"].replace(BACK_ENDS)})

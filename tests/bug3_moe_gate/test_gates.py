@@ -431,6 +431,15 @@ def test_an_unknown_back_end_is_a_clear_error():
     assert set(gates.known(["CUTLASS"], rows)["back end"]) == {"CUTLASS"} and gates.known([], rows) is rows
 
 
+@pytest.mark.parametrize("older, newest, offered", [
+    ("0.6.8", "0.7.2.post1", "choose 0.6.6"), ("0.7.2.post1", "0.6.6", "choose 0.6.6"), ("0.6.6", "0.6.6", "choose 0.7.2.post1")])
+def test_releases_that_cannot_be_compared_are_refused_with_those_that_can(older, newest, offered):
+    with pytest.raises(CollectionError, match="cannot be") as error:
+        gates.check(older, newest)
+    assert error.value.next_step == offered
+    gates.check("0.6.6", "0.7.2.post1")
+
+
 def test_bad_input_is_a_clear_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.whl", "w"):
         pass
