@@ -17,13 +17,10 @@ DESIGNS = ("copy", "relabel", "fold", "skip")
 
 @dataclass
 class Counts:
-    """What one replay did, in blocks; `requests` and `refused` are requests.
+    """What one replay did, in blocks."""
 
-    `wrong` are hits on a block that holds another's contents.
-    """
-
-    requests: int = 0
-    refused: int = 0
+    requests: int = 0  # served, and
+    refused: int = 0  # not served, in requests
     hits_primary: int = 0
     hits_secondary: int = 0
     misses: int = 0
@@ -31,7 +28,7 @@ class Counts:
     onboards: int = 0
     copies: int = 0
     dropped: int = 0
-    wrong: int = 0
+    wrong: int = 0  # hits on a block that holds another's contents
 
     @property
     def hits(self):

@@ -42,7 +42,8 @@ def compare(trace, model, pool_bytes, batch=4, bandwidth=273e9):
 
     Only requests that the smaller, primary pool can hold are replayed, so that all designs serve
     the same ones. `batch` sequences are alive at once and share one reading of the weights, in
-    NVFP4; cached values are bfloat16. `bandwidth` is in bytes/s: 273e9 is a DGX Spark's.
+    NVFP4; cached values are bfloat16. `bandwidth` is in bytes/s: 273e9 is a DGX Spark's. A
+    CollectionError if half of the pools cannot hold a block.
 
     Returns
     -------
@@ -51,18 +52,12 @@ def compare(trace, model, pool_bytes, batch=4, bandwidth=273e9):
         ``bytes_copied`` and ``seconds`` (one memory reads and writes each byte of a copy),
         ``decode_seconds`` (the time in which the memory delivers the weights and the cache of
         every decode step; prefill is left out) and ``share`` (copies over decode).
-
-    Raises
-    ------
-    CollectionError
-        If half of the pools cannot hold a block.
     """
     block = per_token(model) * traces.BLOCK
     half = int(pool_bytes / 2 // block)
     if half < 1:
         raise CollectionError(f"a block of {block:,} bytes is larger than the pool of "
-                              f"{pool_bytes / 2:,.0f} bytes",
-                              "give the pool more memory, or make blocks of fewer tokens")
+                              f"{pool_bytes / 2:,.0f} bytes", "give the pools more memory")
     served = [request for request in trace if request.blocks <= half]
     weights = weights_per_step(model) / batch
     decode = sum(each.output_length * (weights + models.cache_bytes(
@@ -99,10 +94,7 @@ def survival(trace, primary, secondary, convert=np.asarray):
 
 
 def study(loads, model, pools, by="load", **options):
-    """`compare` for loads (dict of name to trace) and pool sizes in bytes, made once.
-
-    A DataFrame with the name in the column `by`.
-    """
+    """`compare` for loads (name to trace; column `by`) and pools in bytes, once (DataFrame)."""
     def ask(folder):
         tables = [compare(trace, model, pool, **options).assign(**{by: name})
                   for name, trace in loads.items() for pool in pools]
@@ -116,7 +108,7 @@ def study(loads, model, pools, by="load", **options):
 def gain(grid):
     """What folding ends (``share`` of copies) and adds (``points`` of hit rate) in a `study`.
 
-    By ``context`` and ``pool_bytes``; NaN where no request fits (DataFrame).
+    By ``context`` and ``pool_bytes`` (DataFrame); NaN where no request fits.
     """
     wide = grid.pivot_table(index=["context", "pool_bytes"], columns="design",
                             values=["share", "hit_rate", "requests"], dropna=False)

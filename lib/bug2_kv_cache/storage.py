@@ -84,5 +84,5 @@ def frames(pool):
             entries = np.frombuffer(table.read(8 * (pool.nbytes // PAGE)), np.uint64)
     except OSError:
         return []
-    found = (entries & np.uint64((1 << 55) - 1)).tolist()
-    return found if all(found) else []
+    found = entries & np.uint64((1 << 55) - 1)
+    return found.tolist() if found.all() else []

@@ -6,6 +6,7 @@ takes more than a sixteenth of the free memory: managed memory and integrated GP
 
 import time
 from contextlib import contextmanager
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -82,14 +83,12 @@ def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * M
     total, rows = min(total, limit()), []
     for allocator in ALLOCATORS:
         with buffer("device", total) as primary, buffer(allocator, total) as secondary:
-            for block in (size for size in blocks if size <= total):
-                ways = {"offload": copies(primary, secondary, block),
-                        "onboard": copies(secondary, primary, block)}
-                for direction, action in ways.items():
-                    speeds = [total / 1e6 / ms for ms in timing.elapsed(action)]
-                    rows.append({"allocator": allocator, "direction": direction,
-                                 "block (B)": block, **timing.spread(speeds, "GB/s"),
-                                 "repeats": timing.REPEATS})
+            ways = {"offload": (primary, secondary), "onboard": (secondary, primary)}
+            for block, way in product((size for size in blocks if size <= total), ways):
+                took = timing.elapsed(copies(*ways[way], block))
+                rows.append({"allocator": allocator, "direction": way, "block (B)": block,
+                             **timing.spread([total / 1e6 / ms for ms in took], "GB/s"),
+                             "repeats": timing.REPEATS})
     return pd.DataFrame(rows)
 
 
@@ -98,27 +97,28 @@ def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB)):
 
     A row per allocator and size (DataFrame): medians in milliseconds of the host's clock.
     """
-    rows, later = [], ("first offload (ms)", "second offload (ms)", "free (ms)")
+    def cost(allocator, source):
+        marks = [time.perf_counter()]
+        address, free = allocate(allocator, source.nbytes)
+        marks.append(time.perf_counter())
+        for _ in range(2):
+            driver.value(cuda.cuMemcpy(address, source.data_ptr(), source.nbytes))
+            torch.cuda.synchronize()
+            marks.append(time.perf_counter())
+        free()
+        return 1e3 * np.diff([*marks, time.perf_counter()])
+
+    rows = []
     for size in (each for each in sizes if each <= limit()):
         with buffer("device", size) as source:
             for allocator in ALLOCATORS:
-                samples = []
-                for _ in range(timing.WARM + timing.REPEATS):
-                    marks = [time.perf_counter()]
-                    address, free = allocate(allocator, size)
-                    marks.append(time.perf_counter())
-                    for _ in range(2):
-                        driver.value(cuda.cuMemcpy(address, source.data_ptr(), size))
-                        torch.cuda.synchronize()
-                        marks.append(time.perf_counter())
-                    free()
-                    marks.append(time.perf_counter())
-                    samples.append(1e3 * np.diff(marks))
-                took = np.array(samples[timing.WARM:]).T
+                samples = [cost(allocator, source) for _ in range(timing.WARM + timing.REPEATS)]
+                taken, first, second, freed = np.transpose(samples[timing.WARM:])
                 rows.append({"allocator": allocator, "bytes": size,
-                             **timing.spread(took[0], "allocate (ms)"),
-                             **dict(zip(later, np.median(took[1:], axis=1))),
-                             "repeats": timing.REPEATS})
+                             **timing.spread(taken, "allocate (ms)"),
+                             "first offload (ms)": np.median(first),
+                             "second offload (ms)": np.median(second),
+                             "free (ms)": np.median(freed), "repeats": timing.REPEATS})
     return pd.DataFrame(rows)
 
 
@@ -135,9 +135,8 @@ def overlapped(kernel, offload, many, side):
     kernel()
     end.record()
     torch.cuda.synchronize()
-    if end.elapsed_time(last) > 0:
-        return begin.elapsed_time(end), first.elapsed_time(last)
-    return None
+    outlasted = end.elapsed_time(last) > 0
+    return (begin.elapsed_time(end), first.elapsed_time(last)) if outlasted else None
 
 
 def interference():

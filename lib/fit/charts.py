@@ -6,23 +6,16 @@ from lib.evidence.figures import COLOURS, Chart
 
 PARTS = {"experts": ("blue", ""), "attention": ("orange", "/"), "head": ("green", "x"),
          "other": ("grey", ".")}
-LINES = (("vermilion", "dash"), ("purple", "dashdot"), ("green", "dot"))
-DOTS = (("blue", "circle"), ("sky", "square"), ("green", "diamond"), ("orange", "cross"),
-        ("vermilion", "x"), ("purple", "triangle-up"), ("grey", "triangle-down"),
-        ("yellow", "star"))
+LINES = (("vermilion", "dash"), ("purple", "dashdot"))
+DASHES = ("solid", "solid", "dash", "dashdot", "dot")
+DOTS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star")
 
 
-def bars(table, columns, title, says, lines=(), notes=None):
-    """Horizontal bars, one a recipe, stacked by part; lines across, a note at each bar's end.
+def bars(table, columns, title, says, lines=(), notes=()):
+    """Horizontal bars, one a recipe, stacked by part.
 
-    Parameters
-    ----------
-    table : DataFrame
-        recipe, and `columns` (dict of column to colour and pattern), in GB.
-    lines : dict of str to float
-        What a line says, and where it stands.
-    notes : Series
-        What stands at the end of each bar.
+    `columns` of `table` (GB) have a colour and a pattern each; `lines` (dict of text to GB) stand
+    across, `notes` (text) at the ends of the bars.
     """
     drawing = go.Figure([
         go.Bar(name=name, y=table["recipe"], x=table[name], orientation="h",
@@ -31,8 +24,7 @@ def bars(table, columns, title, says, lines=(), notes=None):
     for (name, at), (colour, dash) in zip(dict(lines).items(), LINES):
         drawing.add_vline(x=at, line=dict(color=COLOURS[colour], dash=dash, width=3),
                           annotation_text=name, annotation_position="top")
-    ends = table[list(columns)].sum(axis=1)
-    for recipe, end, note in zip(table["recipe"], ends, notes if notes is not None else ()):
+    for recipe, end, note in zip(table["recipe"], table[list(columns)].sum(axis=1), notes):
         drawing.add_annotation(y=recipe, x=end, text=note, showarrow=False, xanchor="left")
     drawing.update_layout(barmode="stack", xaxis_title=title, height=540, margin=dict(r=90, t=60))
     drawing.update_yaxes(autorange="reversed")
@@ -44,25 +36,22 @@ def roofs(table, memory, arithmetic, says):
 
     `memory` and `arithmetic` (dict of column to name) are columns of `roofline.roofs`.
     """
-    solid = zip(memory.items(), (("blue", "solid"), ("orange", "solid")))
-    dashed = zip(arithmetic.items(), LINES)
+    named = table.rename(columns=memory | arithmetic)
     drawing = go.Figure([
-        go.Scatter(x=table["tokens in a step"], y=table[column], name=name, mode="lines",
-                   line=dict(color=COLOURS[colour], dash=dash))
-        for (column, name), (colour, dash) in [*solid, *dashed]])
+        go.Scatter(x=named["tokens in a step"], y=named[name], name=name, line_dash=dash)
+        for name, dash in zip([*memory.values(), *arithmetic.values()], DASHES)])
+    drawing.update_traces(mode="lines")
     drawing.update_xaxes(type="log", title="tokens in a step (count)")
     drawing.update_yaxes(type="log", title="at most (tokens/s)")
-    named = table.rename(columns=memory | arithmetic).round()
-    return Chart(drawing.update_layout(height=480), named, says)
+    return Chart(drawing.update_layout(height=480), named.round(), says)
 
 
 def shares(held, titles, says):
     """Measured decoding as a share of its bound over the cached tokens, one mark a model."""
-    groups = zip(held.groupby("model", sort=False), DOTS)
     drawing = go.Figure([
         go.Scatter(x=part["context"], y=100 * part["share"], name=titles[name], mode="markers",
-                   marker=dict(color=COLOURS[colour], symbol=symbol, size=10, line=dict(width=1)))
-        for (name, part), (colour, symbol) in groups])
+                   marker=dict(symbol=symbol, size=10, line=dict(width=1)))
+        for (name, part), symbol in zip(held.groupby("model", sort=False), DOTS)])
     drawing.update_layout(height=520, legend=dict(y=-0.25, yanchor="top"))
     drawing.update_xaxes(title="cached tokens (count)")
     drawing.update_yaxes(title="measured, of the bound (%)", range=[0, 105])

@@ -5,6 +5,7 @@ for JupyterLab alike.
 """
 
 import json
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -14,40 +15,18 @@ from lib.subjects import formats, models
 
 MIME = "application/vnd.sm12x.explorer+json"
 SCRIPT = Path(__file__).with_name("explorer.js")
+FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
 CONTEXTS = (0, 4096, 8192, 16384, 32768, 65536, 131072, 196608, 262144)
-GGUF = ("q8_0", "q6_k", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s")
-FORMATS = {"nvfp4-linear": "NVFP4, attention too",
-           "nvfp4-experts": "NVFP4 experts and MLPs, the rest bf16",
-           "mxfp4-gguf": "MXFP4 experts, the rest Q8_0 (GGUF)",
-           "mxfp4-hf": "MXFP4 experts, the rest bf16", "fp8-block": "FP8, the rest bf16",
-           "bf16": "bf16"} | {name: f"{name.upper()} (GGUF)" for name in GGUF}
-# What comes first for a model: formats of its own, and those that it is mostly had in.
-SPECIAL = {"MiniMax-M2.5": {"nvfp4-experts-f32attn": "NVFP4 experts, attention f32",
-                            "ud-iq4_xs": "UD-IQ4_XS (GGUF, 108 GB)",
-                            "ud-q3_k_xl": "UD-Q3_K_XL (GGUF, the account's)"},
-           "gpt-oss-120b": {"mxfp4-gguf": "", "mxfp4-hf": ""},
-           "gpt-oss-20b": {"mxfp4-gguf": "", "mxfp4-hf": ""}}
 
 
 def offered(name):
-    """The formats for a model (dict of recipe to label).
-
-    K-quants need rows of a multiple of 256 weights, MXFP4 mixes need experts.
-    """
+    """The formats for a model (dict of recipe to label)."""
     c = models.config(name)
+    # K-quants need rows of a multiple of 256 weights, MXFP4 mixes need experts.
     whole = c["hidden"] % 256 == 0 and c.get("moe_ffn", 256) % 256 == 0
     without = (() if whole else ("q3_k", "q4_k", "q6_k")) + (() if "experts" in c else ("mxfp4",))
     usual = {recipe: label for recipe, label in FORMATS.items() if not recipe.startswith(without)}
-    return SPECIAL.get(name, {}) | usual
-
-
-def rows():
-    """Every model in every format (DataFrame): bytes of weights, bytes that a token reads."""
-    return pd.DataFrame([
-        {"model": name, "recipe": recipe, "label": label,
-         "weights": models.weight_bytes(name, recipe),
-         "read": float(roofline.step_bytes(name, recipe).sum())}
-        for name in models.facts()["models"] for recipe, label in offered(name).items()])
+    return FIRST.get(name, {}) | usual
 
 
 class Explorer:
@@ -59,10 +38,16 @@ class Explorer:
     """
 
     def __init__(self, memory, bandwidth, peak, spare, reached):
-        every, known = rows(), models.facts()["models"]
+        known = models.facts()["models"]
+        every = pd.DataFrame([
+            {"model": name, "recipe": recipe, "label": label,
+             "weights": models.weight_bytes(name, recipe),
+             "read": float(roofline.step_bytes(name, recipe).sum())}
+            for name in known for recipe, label in offered(name).items()])
+        of_model = every.set_index("model")
         self.data = {"memory": memory, "bandwidth": bandwidth, "peak": peak, "spare": spare,
                      "reached": list(reached), "contexts": CONTEXTS, "caches": list(formats.CACHED),
-                     "models": [self.model(name, every) for name in known]}
+                     "models": [browsed(name, of_model.loc[[name]]) for name in known]}
         cached = every["model"].map(lambda name: models.cache_bytes(name, 32768))
         fits = every["weights"] + cached + spare <= memory
         self.table = pd.DataFrame({
@@ -70,17 +55,6 @@ class Explorer:
             "weights (GB)": (every["weights"] / models.GB).round(1),
             "fits one Spark with 32k of bf16 cache": fits.map({True: "yes", False: "no"}),
             "at most, without context (tokens/s)": (bandwidth / every["read"]).round(1)})
-
-    def model(self, name, every):
-        """What the browser needs of a model (dict)."""
-        c, steady = models.config(name), roofline.operations(name)
-        own = every[every["model"] == name][["recipe", "label", "weights", "read"]]
-        return {"id": name, "title": models.facts()["models"][name]["title"], "limit": c["context"],
-                "cache": {kv: [models.cache_bytes(name, context, element) for context in CONTEXTS]
-                          for kv, element in formats.CACHED.items()},
-                "operations": steady,
-                "operations_cached": roofline.operations(name, context=1) - steady,
-                "formats": own.to_numpy().tolist()}
 
     def _repr_mimebundle_(self, **_):
         table = self.table.to_html(index=False, border=0)
@@ -91,3 +65,14 @@ class Explorer:
                 f"</div><script>{SCRIPT.read_text()}</script>")
         said = f"the explorer: {len(self.table)} pairs of model and format"
         return {MIME: {"data": self.data, "table": table}, "text/html": html, "text/plain": said}
+
+
+def browsed(name, rows):
+    """What the browser needs of a model and its formats (dict)."""
+    c, steady = models.config(name), roofline.operations(name)
+    return {"id": name, "title": models.facts()["models"][name]["title"], "limit": c["context"],
+            "cache": {kv: [models.cache_bytes(name, context, element) for context in CONTEXTS]
+                      for kv, element in formats.CACHED.items()},
+            "operations": steady,
+            "operations_cached": roofline.operations(name, context=1) - steady,
+            "formats": rows.to_numpy().tolist()}

@@ -21,7 +21,7 @@ UNITS = Path(__file__).with_name("units")
 ORDER = ("matrix-vector", "matrix-matrix", "attention-vector", "attention-matrix")
 KERNEL = re.compile(r"(mul_mat_(?:vec_)?q)IL9ggml_type(\d+)ELi(\d+)E"
                     r"|(flash_attn_ext_vec)ILi128ELi(\d+)E|(flash_attn_ext_f16)ILi128ELi128ELi(\d+)E")
-MATRIX, DOT = re.compile(r"[HIQO]MMA\.[\w.]*"), re.compile(r"IDP\.4A")
+MATRIX, DOT = re.compile(r"[HIQO]MMA\."), "IDP.4A"
 TEST = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
 
 
@@ -32,16 +32,16 @@ def source(version):
 
 
 def read(tree, name):
-    """The text of a file of the tree; raises CollectionError if it is not there."""
+    """The text of a file of the tree, or a CollectionError."""
     try:
         return (tree / name).read_text()
     except OSError as error:
         raise CollectionError(f"{tree} has no {name}", "name a tree from source()") from error
 
 
-def found(pattern, text, name):
-    """The groups of a pattern's first match, as numbers; raises CollectionError if none."""
-    if match := re.search(pattern, text):
+def found(tree, name, pattern):
+    """The groups of a pattern's first match in a file, as numbers, or a CollectionError."""
+    if match := re.search(pattern, read(tree, name)):
         return [int(group) for group in match.groups()]
     raise CollectionError(f"{name} does not say {pattern!r}", "read it: llama.cpp changed")
 
@@ -61,12 +61,10 @@ def rules(tree):
     kernels take; ``group`` and ``cached``: more query heads a key head than that and at least as
     many cached tokens send attention to a tensor-core kernel even for one token.
     """
-    header = read(tree, f"{CUDA}/mmvq.cuh")
-    columns, = found(r"#define MMVQ_MAX_BATCH_SIZE (\d+)", header, "mmvq.cuh")
-    experts, = found(r"#define MMVQ_MMID_MAX_BATCH_SIZE (\d+)", header, "mmvq.cuh")
-    one = (r"Q->ne\[1\] == 1 && Q->ne\[3\] == 1 && "
-           r"!\(gqa_ratio > (\d+) && K->ne\[1\] >= (\d+)\)")
-    group, cached = found(one, read(tree, f"{CUDA}/fattn.cu"), "fattn.cu")
+    columns, = found(tree, f"{CUDA}/mmvq.cuh", r"#define MMVQ_MAX_BATCH_SIZE (\d+)")
+    experts, = found(tree, f"{CUDA}/mmvq.cuh", r"#define MMVQ_MMID_MAX_BATCH_SIZE (\d+)")
+    group, cached = found(tree, f"{CUDA}/fattn.cu", r"Q->ne\[1\] == 1 && Q->ne\[3\] == 1 && "
+                          r"!\(gqa_ratio > (\d+) && K->ne\[1\] >= (\d+)\)")
     return {"columns": columns, "columns_experts": experts, "group": group, "cached": cached}
 
 
@@ -81,17 +79,15 @@ def measured(tree, reports):
     for file, report in reports.items():
         common = {"source": report["link"], "batch": 1, "context": 0, "kv": "bf16", "sparks": 1,
                   "gib": None, "billions": None}
-        heading, columns = "", []
+        known, columns = None, []
         for line in read(tree, file).splitlines():
-            table = line.strip("|").split("|") if line.startswith("|") else []
-            cells = [cell.strip() for cell in table]
-            heading = line[3:].strip() if line.startswith("## ") else heading
+            if line.startswith("## "):
+                known = report["headings"].get(line[3:].strip())
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
             if {"t/s", "TG"} & set(cells):
                 columns = cells
-            elif heading in report["headings"] and cells and len(cells) == len(columns):
-                if cells[0].startswith(("-", ":")):
-                    continue
-                names = dict(zip(("model", "recipe"), report["headings"][heading]))
+            elif known and len(cells) == len(columns) and not cells[0].startswith(("-", ":")):
+                names = dict(zip(("model", "recipe"), known))
                 rows.append(common | names | measurement(dict(zip(columns, cells))))
     return rows
 
@@ -112,20 +108,13 @@ def measurement(row):
 def kernels(tree, tc, target):
     """llama.cpp's kernels for weights and attention, compiled, and what they multiply with.
 
-    Returns
-    -------
-    DataFrame
-        unit (a file of `UNITS`), kernel, format, columns (tokens at once), instructions, dot
-        products (of four 8-bit integers, on the CUDA cores), tensor-core instructions, and which.
-
-    Raises
-    ------
-    CollectionError
-        If a unit does not compile for the target.
+    A row a kernel (DataFrame): unit (a file of `UNITS`), kernel, format, columns (tokens at once),
+    instructions, dot products (of four 8-bit integers, on the CUDA cores), tensor-core
+    instructions, and which. A CollectionError if a unit does not compile for the target.
     """
     enum = re.findall(r"GGML_TYPE_(\w+)\s*=\s*(\d+)", read(tree, "ggml/include/ggml.h"))
     types = {number: name.lower() for name, number in enum}
-
+    units = [UNITS / f"{unit}.cu" for unit in ORDER]
     include = [tree / "ggml/include", tree / "ggml/src", tree / CUDA, UNITS, *tc.include]
     options = [*FLAGS, f"-arch={target}", *(f"-I{path}" for path in include)]
 
@@ -143,18 +132,17 @@ def kernels(tree, tc, target):
     def counted(unit, match, text):
         kernel, *form, columns = filter(None, match.groups())
         ops = Counter(op for _, op in sass.OPCODE.findall(text))
-        matrix = {op: count for op, count in ops.items() if MATRIX.match(op)}
+        matrix = Counter({op: count for op, count in ops.items() if MATRIX.match(op)})
         return {"unit": unit.stem, "kernel": kernel, "format": types[form[0]] if form else "f16",
                 "columns": int(columns), "instructions": ops.total(),
-                "dot products": sum(count for op, count in ops.items() if DOT.match(op)),
-                "tensor-core": sum(matrix.values()),
+                "dot products": sum(count for op, count in ops.items() if op.startswith(DOT)),
+                "tensor-core": matrix.total(),
                 "instruction": max(matrix, key=matrix.get, default="")}
 
     def ask(_):
         with ThreadPoolExecutor(2) as pool:
             return [row for rows in pool.map(compiled, units) for row in rows]
 
-    units = [UNITS / f"{unit}.cu" for unit in ORDER]
     ggml = [UNITS, tree / CUDA, tree / "ggml/include"]
     inputs = {"toolchain": tc.version, "target": target, "sources": ggml}
     return pd.DataFrame(cache.remember("llama-cpp", inputs, ask).value)

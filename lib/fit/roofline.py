@@ -5,6 +5,8 @@ the caches of its sequences. Activations, writes and launches are left out, so a
 reached; by how much it is missed is its point.
 """
 
+from bisect import bisect_left
+
 import pandas as pd
 
 from lib.errors import CollectionError
@@ -14,9 +16,8 @@ from lib.subjects import formats, models
 def routed(top_k, experts, tokens, alike=False):
     """The share of the experts that some tokens route to.
 
-    Each goes to `top_k` of `experts`: `alike`, all to the same ones, the least there can be; else
-    the expectation if each routes by itself and every expert is as likely. Raises CollectionError
-    if there are no tokens, or a token goes to more experts than there are.
+    `alike`, all go to the same ones, the least there can be; else the expectation if each routes
+    by itself and every expert is as likely. A CollectionError for numbers that cannot be.
     """
     if tokens < 1 or not 0 < top_k <= experts:
         raise CollectionError(f"{tokens} tokens to {top_k} of {experts} experts cannot be",
@@ -68,10 +69,9 @@ def operations(name, tokens=1, context=0):
 
 
 def under(read, computed, tokens, bandwidth, peak):
-    """The lower roof (dict): bytes, seconds of each, tokens_per_s, roof (memory or compute)."""
-    memory, compute = read / bandwidth, computed / peak
-    return {"bytes": read, "memory_s": memory, "compute_s": compute,
-            "tokens_per_s": tokens / max(memory, compute),
+    """The lower roof (dict): seconds of each, tokens_per_s, and roof, ``memory`` or ``compute``."""
+    memory, compute = read.sum() / bandwidth, computed / peak
+    return {"memory_s": memory, "compute_s": compute, "tokens_per_s": tokens / max(memory, compute),
             "roof": "memory" if memory >= compute else "compute"}
 
 
@@ -81,14 +81,14 @@ def decode(name, recipe, bandwidth, peak, batch=1, context=0, element=2.0, machi
     `batch` sequences have `context` cached tokens each; tensor parallelism over `machines` is
     perfect.
     """
-    read = step_bytes(name, recipe, batch, batch, context, element, alike).sum()
+    read = step_bytes(name, recipe, batch, batch, context, element, alike)
     computed = operations(name, batch, context)
     return under(read, computed, batch, bandwidth * machines, peak * machines)
 
 
 def prefill(name, recipe, bandwidth, peak, tokens, machines=1):
     """The bound of a pass over a prompt, as `decode`; a token sees half of it on average."""
-    read = step_bytes(name, recipe, tokens, 1, tokens).sum()
+    read = step_bytes(name, recipe, tokens, 1, tokens)
     computed = operations(name, tokens, tokens / 2)
     return under(read, computed, tokens, bandwidth * machines, peak * machines)
 
@@ -98,13 +98,8 @@ def crossing(name, recipe, bandwidth, peak, limit=1 << 17):
     def computes(tokens):
         return decode(name, recipe, bandwidth, peak, tokens)["roof"] == "compute"
 
-    low, high = 1, limit
-    if not computes(limit):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if computes(middle) else (middle + 1, high)
-    return low
+    at = bisect_left(range(1, limit + 1), True, key=computes)
+    return at + 1 if at < limit else None
 
 
 def bounds(name, recipes, bandwidth, peak):
@@ -133,21 +128,20 @@ def roofs(name, recipes, peaks, bandwidth, batches):
 
 
 def routing(name, recipe, measured, bandwidth):
-    """How many of the experts a step can have read, from the time that it took.
+    """How many of the experts a step can have read, from the time that it took (DataFrame).
 
-    `measured` (DataFrame) has batch, context, tokens_per_s, bound and share, as `shares` gives
-    them; added are the experts read (%): expected of uniform routing, and at most.
+    `measured` is of `shares`; added are the experts read (%): expected of uniform routing, and at
+    most.
     """
     c, parts = models.config(name), models.stored(name, recipe).groupby("part")["bytes"].sum()
     steady = step_bytes(name, recipe).drop(["experts", "cache"]).sum()
     cached = [batch * models.cache_bytes(name, context)
               for batch, context in zip(measured["batch"], measured["context"])]
     read = measured["batch"] / measured["tokens_per_s"] * bandwidth - steady - cached
-    most = 100 * (read / parts["experts"])
     expected = [100 * routed(c["top_k"], c["experts"], batch) for batch in measured["batch"]]
-    columns = {"experts read, expected (%)": expected,
-               "experts read, at most (%)": most}
-    return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**columns)
+    return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**{
+        "experts read, expected (%)": expected,
+        "experts read, at most (%)": 100 * (read / parts["experts"])})
 
 
 def shares(measured, bandwidth, peak):
@@ -171,8 +165,8 @@ def shares(measured, bandwidth, peak):
         else:
             more = each["context"], formats.CACHED[each["kv"]], each["sparks"]
             found, alike = (decode(*given, *more, alike=same) for same in (False, True))
-        share = each["tokens_per_s"] / found["tokens_per_s"]
+        bound = found["tokens_per_s"]
         return {"stated": True} | each | {
-            "bound": found["tokens_per_s"], "bound_alike": alike["tokens_per_s"],
-            "roof": found["roof"], "share": share}
+            "bound": bound, "bound_alike": alike["tokens_per_s"], "roof": found["roof"],
+            "share": each["tokens_per_s"] / bound}
     return pd.DataFrame(map(row, measured))
