@@ -122,7 +122,7 @@ class Answer:
 
 
 def remember(kind, inputs, ask):
-    """Ask once for each set of inputs and each version of the code that asks.
+    """Ask once for each set of inputs and each version of the code that asks (`Answer`).
 
     The key covers the inputs and the source of every module of this package that `ask` can reach
     through imports. An answer that is damaged on the disk is asked for again.
@@ -137,10 +137,6 @@ def remember(kind, inputs, ask):
     ask : callable
         A function of a module of this package. It is called with an empty folder (Path), may
         leave files there, and returns what JSON holds.
-
-    Returns
-    -------
-    Answer
 
     Raises
     ------

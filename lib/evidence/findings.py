@@ -33,13 +33,10 @@ MARKS = {True: ("✓", "holds", "#2b8a45"), False: ("✗", "does not hold", "#d2
 
 
 def sentence(says, values, name):
-    """Fill a finding's template with its values: one sentence, each number of it in evidence.json.
+    """Fill a finding's template with its values: each number of the sentence is in evidence.json.
 
-    Raises
-    ------
-    CollectionError
-        If a field is not in the values, the template has a number of its own, or more than three
-        fields are numbers.
+    An error if a field is not in the values, the template has a number of its own, or more than
+    three fields are numbers.
     """
     numbers = []
     for text, field, _, _ in string.Formatter().parse(says):
@@ -138,13 +135,7 @@ def plain(value):
 
 
 def validate(value, schema, name):
-    """Hold a value against a part of the schema of evidence.json.
-
-    Raises
-    ------
-    CollectionError
-        With the place and the reason of the first difference.
-    """
+    """Hold a value against a part of the schema of evidence.json; the first difference is raised."""
     try:
         jsonschema.validate(value, schema)
     except jsonschema.ValidationError as error:
@@ -170,15 +161,7 @@ def upgraded(record):
 
 
 class Investigation:
-    """The findings of one notebook about one bug.
-
-    Parameters
-    ----------
-    bug : int
-        1 to 5, or 0 for a notebook about the whole.
-    notebook : str
-        The name of the notebook, without its ending.
-    """
+    """The findings of one notebook (its name, without its ending) about one bug (0: the whole)."""
 
     def __init__(self, bug, notebook):
         self.bug, self.notebook, self.findings = bug, notebook, {}
@@ -262,9 +245,6 @@ class Investigation:
 
 
 def open(bug, notebook):
-    """Open the investigation of a bug in a notebook (`Investigation`).
-
-    It also has the notebook's tables shown as `tables.html` does.
-    """
+    """Open the investigation of a bug in a notebook, and show its tables as `tables.html` does."""
     tables.install()
     return Investigation(bug, notebook)

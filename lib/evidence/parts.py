@@ -39,13 +39,7 @@ class Part:
 
 
 def ran(holds, *sources):
-    """A part that the first GPU of this machine decided: tier ``sm12x`` or ``gpu``.
-
-    Raises
-    ------
-    CollectionError
-        If there is no GPU.
-    """
+    """A part that the first GPU here decided: tier ``sm12x`` or ``gpu``; an error without one."""
     if not (tier := devices.tier()):
         raise CollectionError(f"a GPU is said to have decided; none is here: {devices.why_none()}",
                               "state what was decided without one")

@@ -42,19 +42,10 @@ def module(file):
 
 
 def locate(file, root=None):
-    """Where the installation has a file of a patch, found without importing anything of it.
+    """Where an installation has a file of a patch (Path), found without importing any of it.
 
-    Parameters
-    ----------
-    file : str
-        As the patch names it, from the package on.
-    root : Path, optional
-        The folder that holds the package; without it, the package that an import would take.
-
-    Raises
-    ------
-    CollectionError
-        If the file is no Python file, or the package or the file is not there.
+    `root` is the folder that holds the package; without it, the package that an import would take.
+    An error if the file is no Python file, or the package or the file is not there.
     """
     package, *rest = PurePosixPath(file).parts
     if not file.endswith(".py") or not rest:
@@ -95,17 +86,8 @@ def link(origin, target, files):
 def shadow(*names, root=None):
     """Make the folder of an overlay (`Overlay`), gone at the end of the block; nobody uses it yet.
 
-    Parameters
-    ----------
-    *names : str
-        Files of patches/, applied in this order.
-    root : Path, optional
-        As `locate` takes it.
-
-    Raises
-    ------
-    CollectionError
-        If a patch does not fit the installation, or changes what no hook can serve.
+    `names` are files of patches/, applied in this order; `root` is `locate`'s. An error if a patch
+    does not fit the installation, or changes what no hook can serve.
     """
     laid = [patches.Patch(name) for name in names]
     origins = {file: locate(file, root) for patch in laid for file in patch.files}
@@ -136,17 +118,8 @@ def patched(*names, root=None):
 
     Parameters are those of `shadow`. At the end all is as before: what the block was first to
     import of the package is forgotten, so that the next import takes the installation's files. A
-    package with compiled parts may refuse to be imported twice: use a new process for it.
-
-    Yields
-    ------
-    Overlay
-
-    Raises
-    ------
-    CollectionError
-        As `shadow` does, and if such a module is imported already, or another overlay has it;
-        nothing is changed then.
+    package with compiled parts may refuse to be imported twice: use a new process for it. Raises
+    as `shadow` does, and if such a module is imported already or another overlay has it.
     """
     with shadow(*names, root=root) as laid:
         if late := sorted(laid.modules.keys() & sys.modules.keys()):
@@ -173,21 +146,10 @@ def patched(*names, root=None):
 
 
 def run(command, *names):
-    """Run a command, with all processes that it starts, under an overlay.
+    """Run a command, with all processes that it starts, under an overlay: its status (int).
 
-    The answer is its exit status (int; 128 + a signal's number).
-
-    Parameters
-    ----------
-    command : sequence of str
-        What to run; a first word that ends in ``.py`` or is ``-m`` goes to this interpreter.
-    *names : str
-        Files of patches/.
-
-    Raises
-    ------
-    CollectionError
-        As `shadow` does, and if the command is not found.
+    A first word that ends in ``.py`` or is ``-m`` goes to this interpreter; 128 + the number of a
+    signal that ended it is the status then.
     """
     python = command[0].endswith(".py") or command[0] == "-m"
     words = [sys.executable, *command] if python else list(command)

@@ -54,8 +54,13 @@ class Patch:
         """What it is to a tree: `READY`, `APPLIED` or `FAILS` (also where a file is missing).
 
         Where git could do both, the side with more lines decides: the other can be a part of it.
+        A copy is asked, since git refuses a package that is a link.
         """
-        fits, applied = not self.git(tree, "--check"), not self.git(tree, "--check", "--reverse")
+        if not all(Path(tree, name).is_file() for name in self.files):
+            return FAILS
+        with wheels.scratch(tree, *self.files) as copy:
+            fits = not self.git(copy, "--check")
+            applied = not self.git(copy, "--check", "--reverse")
         if fits and applied:
             return APPLIED if self.parsed.added > self.parsed.removed else READY
         return READY if fits else APPLIED if applied else FAILS

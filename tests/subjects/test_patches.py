@@ -138,3 +138,16 @@ def test_a_patch_for_a_wheel_applies_to_it_and_git_agrees(path):
         assert patch.state(copy) == patches.APPLIED
         patch.revert(copy)
         assert all((copy / name).read_bytes() == (tree / name).read_bytes() for name in patch.files)
+
+
+def test_a_package_that_is_a_link_is_asked_as_any_other(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/file.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/package").symlink_to(tmp_path / "real")
+    patch = patch_of(tmp_path, BEFORE, AFTER, "package/file.txt")
+    assert patch.state(tmp_path / "tree") == patches.READY
+    with wheels.scratch(tmp_path / "tree", *patch.files) as copy:
+        patch.apply(copy)
+        assert (copy / "package/file.txt").read_text().splitlines() == AFTER
+    assert (tmp_path / "real/file.txt").read_text().splitlines() == BEFORE
