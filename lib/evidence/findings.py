@@ -135,7 +135,7 @@ def plain(value):
 
 
 def validate(value, schema, name):
-    """Hold a value against a part of the schema of evidence.json; the first difference is raised."""
+    """Hold a value against a part of the schema of evidence.json; raise the first difference."""
     try:
         jsonschema.validate(value, schema)
     except jsonschema.ValidationError as error:

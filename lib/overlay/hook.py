@@ -32,7 +32,7 @@ class Hook:
         the installation, and ``patched``, the file that replaces it.
     """
 
-    overlay = True  # tells the hooks of overlays from other finders, also across the two names of this module
+    overlay = True  # tells hooks of overlays from other finders, under either name of this module
 
     def __init__(self, folder):
         self.folder = os.path.realpath(folder)
@@ -40,7 +40,7 @@ class Hook:
             self.modules = json.load(file)
 
     def find_spec(self, name, path=None, target=None):
-        """The patched module, if the others find the one that was patched; else a line on stderr."""
+        """The patched module, if others find the one that was patched; else a line on stderr."""
         if name not in self.modules:
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path
