@@ -16,10 +16,7 @@ UNIFIED = re.compile(r"if \(.*(isUnifiedMemorySystem|sharesHostMemory)")
 
 
 def recorded(kind):
-    """What was read of the published change and the code around it, with links (DataFrame).
-
-    A ``fact`` has what and as read; a ``path`` has patch, path, skips and second pool.
-    """
+    """Each ``fact`` or ``path`` that was read of the change and the code around it (DataFrame)."""
     return pd.DataFrame(tomllib.loads(FACTS.read_text())[kind])
 
 
@@ -44,10 +41,9 @@ def copies(code):
 
 
 def survey(tree):
-    """The paths in a tree's own source, as it is and with each patch (DataFrame).
+    """The paths in a tree's own source, as it is and with each patch, as `recorded` has them.
 
-    As `recorded`, with the file that was read as ``link``. Empty without a tree, and where the
-    patches do not fit it: an installed package lacks the files.
+    Empty without a tree, and where the patches do not fit it: an installed package lacks the files.
     """
     if not tree or any(patches.Patch(name).state(tree) != patches.READY
                        for name in PATCHES.values()):

@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
 
 def parse(line):
-    """One line of a trace as a `Request`; raises ValueError with the reason."""
+    """One line of a trace as a `Request`, or a ValueError with the reason."""
     try:
         row = json.loads(line)
         request = Request(*(row[name] for name in Request._fields[:3]), tuple(row["hash_ids"]))
@@ -53,10 +53,7 @@ def parse(line):
 
 
 def read(path):
-    """Read a JSONL file in the Mooncake trace format (list of `Request`).
-
-    A CollectionError if there is none, it is empty, or a line is no request: which, and why.
-    """
+    """Read a JSONL file in the Mooncake format (list of `Request`), or say which line is wrong."""
     trace, before = [], {}
     try:
         text = Path(path).read_text()
@@ -138,12 +135,3 @@ def loads(seed=0, recorded=""):
     """The three kinds, and the trace of a file if one is named (dict of name to trace)."""
     made = {kind.__name__: kind(seed=seed) for kind in (chat, agents, documents)}
     return made | ({"recorded": read(recorded)} if recorded else {})
-
-
-def growing(contexts, seed=0):
-    """Agents by the tokens that a run has at its end, on average (dict of int to trace).
-
-    30 runs share half of them and add the rest in 10 requests with answers of about 200 tokens.
-    """
-    return {context: agents(30, 10, context // 2, max(context // 2 // 10 - 200, 1), 200, seed=seed)
-            for context in contexts}

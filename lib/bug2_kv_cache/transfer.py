@@ -47,10 +47,7 @@ def allocate(allocator, nbytes):
 
 @contextmanager
 def buffer(allocator, nbytes):
-    """Memory of an allocator for the length of a block (uint8 tensor of `nbytes`), touched once.
-
-    A CollectionError if it is larger than `limit`, or the allocator is unknown.
-    """
+    """Memory of an allocator inside a block (uint8 tensor), touched once; at most `limit`."""
     torch.zeros(1, device="cuda")  # makes the primary context current for the driver's calls
     if nbytes > (most := limit()):
         raise CollectionError(
@@ -76,9 +73,9 @@ def copies(source, target, block):
 
 
 def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * MIB):
-    """Copy bandwidth (GB/s) between a pool in device memory and a secondary of each allocator.
+    """GB/s of copies between a pool in device memory and one of each allocator (DataFrame).
 
-    A row per allocator, direction (``offload``: to the secondary pool) and block size (DataFrame).
+    By direction (``offload``: to the secondary pool) and size of the blocks, in bytes.
     """
     total, rows = min(total, limit()), []
     for allocator in ALLOCATORS:
@@ -93,10 +90,7 @@ def bandwidth(blocks=(MIB // 4, MIB, 4 * MIB, 16 * MIB, 64 * MIB), total=256 * M
 
 
 def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB)):
-    """What a secondary pool costs: to allocate, to offload into twice, and to free.
-
-    A row per allocator and size (DataFrame): medians in milliseconds of the host's clock.
-    """
+    """Milliseconds to allocate a pool, to offload into it twice, and to free it (DataFrame)."""
     def cost(allocator, source):
         marks = [time.perf_counter()]
         address, free = allocate(allocator, source.nbytes)

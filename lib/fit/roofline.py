@@ -128,10 +128,9 @@ def roofs(name, recipes, peaks, bandwidth, batches):
 
 
 def routing(name, recipe, measured, bandwidth):
-    """How many of the experts a step can have read, from the time that it took (DataFrame).
+    """Percent of the experts that each step of `shares` can have read in the time it took.
 
-    `measured` is of `shares`; added are the experts read (%): expected of uniform routing, and at
-    most.
+    Expected of uniform routing, and at most (DataFrame).
     """
     c, parts = models.config(name), models.stored(name, recipe).groupby("part")["bytes"].sum()
     steady = step_bytes(name, recipe).drop(["experts", "cache"]).sum()
