@@ -1,13 +1,15 @@
 """An autotuner as shipped, FlashInfer's or TensorRT-LLM's, on a CPU: loaded, patched, called."""
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 import logging
 import sys
+import tomllib
 import traceback
 import types
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -19,6 +21,7 @@ from lib.subjects import patches, tensorrt_llm, vendored
 
 FILES = {"flashinfer": vendored.AUTOTUNERS, "tensorrt_llm": ("tensorrt_llm/_torch/autotuner.py",)}
 AS_READ = f"{tensorrt_llm.REPOSITORY}/blob/{tensorrt_llm.REVISION}/{FILES['tensorrt_llm'][0]}"
+DATA = Path(__file__).with_name("cases.toml")
 KINDS = ("published", "skip-both", "revised")
 
 
@@ -32,68 +35,57 @@ def power_of_2(number):
     return 1 << (number.bit_length() - 1) if number else 0
 
 
-def delay(microseconds):
-    """Keep the GPU busy for so long at 3 GHz, or longer, as FlashInfer's compiled kernel does."""
-    torch.cuda._sleep(3000 * microseconds)
-
-
-def stand_in(name, **attributes):
-    """Put a module of ours into ``sys.modules``."""
-    module = sys.modules[name] = types.ModuleType(name)
-    module.__dict__.update(attributes)
-
-
-def forget(package="flashinfer"):
-    """Take a package and its stand-ins out of ``sys.modules``; returns them (dict)."""
-    names = [name for name in sys.modules if name.partition(".")[0] == package]
+def forget(*packages):
+    """Take packages with all their modules out of ``sys.modules``; returns them (dict)."""
+    names = [name for name in sys.modules if name.partition(".")[0] in packages]
     return {name: sys.modules.pop(name) for name in names}
 
 
-def settle(tuner):
-    """Put the modules that a tuner of FlashInfer was loaded with back into ``sys.modules``."""
-    if held := getattr(tuner, "loaded_with", None):
-        forget()
+@contextlib.contextmanager
+def standing(modules):
+    """Modules in their packages' place in ``sys.modules`` for a block; what it imports is added."""
+    packages = {name.partition(".")[0] for name in modules}
+    held = forget(*packages)
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        modules.update(forget(*packages))
         sys.modules.update(held)
 
 
 def load(tree, package="flashinfer", behind=()):
-    """Import autotuner.py of a tree as it is (module).
+    """Import autotuner.py of a tree as it is (module; ``loaded_with`` is for `standing`).
 
-    Its parent packages would import compiled parts, so stand-ins take their place. FlashInfer's
-    stay in ``sys.modules`` (`settle`): some functions import from them when called, and on a GPU
-    its own timing works. TensorRT-LLM's are taken back, so that the package can still be imported.
-
-    `tree` (Path) has ``flashinfer/`` or ``tensorrt_llm/`` in it; `behind` are trees to take other
-    modules of the package from. CollectionError if the tree has no such file.
+    Stand-ins take the place of its parent packages, which would import compiled parts; on a GPU
+    FlashInfer's own timing works. Other modules are also taken from the trees `behind`.
+    Raises CollectionError if `tree` has no such file.
     """
     if not (file := file_of(tree, package)):
         raise CollectionError(f"{tree} has no {' or '.join(FILES[package])}",
                               "name a tree that has it: an unpacked wheel, or a checkout")
-    name, held = file.removesuffix(".py").replace("/", "."), forget(package)
-    logger = logging.getLogger("flashinfer.jit" if package == "flashinfer" else package)
+    name, logger = file.removesuffix(".py").replace("/", "."), logging.getLogger(package)
     logger.addHandler(logging.NullHandler())
-    for folder in (package, f"{package}.jit", f"{package}._torch"):
-        places = [str(Path(each, folder.replace(".", "/"))) for each in (tree, *behind)]
-        stand_in(folder, __path__=places)
-    if package == "flashinfer":
-        stand_in("flashinfer.jit.core", logger=logger)
-        stand_in("flashinfer.tllm_utils", delay_kernel=delay)
-        stand_in("flashinfer.utils", next_positive_power_of_2=power_of_2,
-                 is_confidential_compute=lambda *_: False, get_globaltimer_kernel=None)
-        tuner = importlib.import_module(name)
-        tuner.loaded_with = forget()
-        settle(tuner)
-        return tuner
     logger.warning_once = lambda said, **_: logger.warning(said)
-    needed = needs(Path(tree, file), name)
-    try:
-        for module, names in needed.items():
-            stand_in(module, **{each: MagicMock(name=each) for each in names} | {"logger": logger})
-        return importlib.import_module(name)
-    finally:
-        for module in {*needed, *forget(package)} & sys.modules.keys():
-            del sys.modules[module]
-        sys.modules.update(held)
+    given = {folder: {"__path__": [str(Path(each, folder.replace(".", "/")))
+                                   for each in (tree, *behind)]}
+             for folder in (package, f"{package}.jit", f"{package}._torch")}
+    if package == "flashinfer":  # its delay of a stream, in microseconds: at 3 GHz, or longer
+        wait = {"delay_kernel": lambda time: torch.cuda._sleep(3000 * time)}
+        given |= {"flashinfer.jit.core": {}, "flashinfer.tllm_utils": wait,
+                  "flashinfer.utils": {"next_positive_power_of_2": power_of_2,
+                                       "is_confidential_compute": lambda *_: False,
+                                       "get_globaltimer_kernel": None}}
+    else:
+        given |= {module: {each: MagicMock(name=each) for each in names}
+                  for module, names in needs(Path(tree, file), name).items()}
+    modules = {module: types.ModuleType(module) for module in given}
+    for module, values in given.items():
+        vars(modules[module]).update(values | {"logger": logger})
+    with standing(modules):
+        tuner = importlib.import_module(name)
+    tuner.loaded_with = modules
+    return tuner
 
 
 def needs(file, module):
@@ -101,8 +93,8 @@ def needs(file, module):
     package, found = module.partition(".")[0], {}
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
-            parent = module.rsplit(".", node.level)[0] if node.level else ""
-            name = ".".join(filter(None, (parent, node.module)))
+            name = "." * node.level + (node.module or "")
+            name = importlib.util.resolve_name(name, module.rpartition(".")[0])
             found.setdefault(name, []).extend(alias.name for alias in node.names)
         elif isinstance(node, ast.Import):
             found |= {alias.name: [] for alias in node.names if alias.name not in found}
@@ -136,13 +128,11 @@ def tuners(tree, package="flashinfer"):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call did: its value, or its exception with the line that raised it."""
+    """What a call did: its value, or its exception in a line, and the frame that raised it."""
 
     value: object = None
     error: str = ""
-    where: str = ""
-    line: int = 0
-    code: str = ""
+    frame: traceback.FrameSummary | None = None
 
     def __str__(self):
         return self.error or str(self.value)
@@ -153,63 +143,35 @@ def attempt(call, *arguments, **keywords):
     try:
         return Outcome(value=call(*arguments, **keywords))
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return Outcome(error=f"{type(error).__name__}: {error}", where=last.name,
-                       line=last.lineno, code=last.line)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Shapes and specs to call a tuner with."""
-
-    shapes: tuple
-    dynamic: list  # input and dimension indices of each spec; several are linked dimensions
-    constraint: list  # input and dimension index of each spec
-    cap: int | None = None  # tune_max_num_tokens, which TensorRT-LLM alone has
-    account: bool = False  # one of the account's eight
+        said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        return Outcome(error=said, frame=traceback.extract_tb(error.__traceback__)[-1])
 
 
 SHAPES = ((300, 64), (64, 32), (96,))
-CASES = {
-    "in bounds": Case(SHAPES, [((0,), (0,))], [(1, 0)], account=True),
-    "dynamic spec, input index past the end": Case(SHAPES, [((3,), (0,))], [], account=True),
-    "dynamic spec, dimension index past the end": Case(SHAPES, [((2,), (1,))], [], account=True),
-    "dynamic spec, dimension -2 of a vector": Case(SHAPES, [((2,), (-2,))], []),
-    "constraint spec, input index past the end": Case(SHAPES, [], [(3, 0)], account=True),
-    "constraint spec, dimension index past the end": Case(SHAPES, [], [(2, 1)], account=True),
-    "constraint spec, dimension -2 of a vector": Case(SHAPES, [], [(2, -2)]),
-    "no shapes at all, dynamic spec": Case((), [((0,), (0,))], [], account=True),
-    "no shapes at all, constraint spec": Case((), [], [(0, 0)]),
-    "scalar tensor, dynamic spec": Case(((),), [((0,), (0,))], []),
-    "scalar tensor, constraint spec": Case(((),), [], [(0, 0)]),
-    "None input, dynamic spec on dimension 1": Case(((0,),), [((0,), (1,))], []),
-    "None input, constraint spec on dimension 1": Case(((300, 64), (0,)), [], [(1, 1)]),
-    "linked dimensions, second input past the end": Case(SHAPES, [((0, 3), (0, 0))], []),
-    "linked dimensions, second dimension past the end": Case(SHAPES, [((0, 2), (0, 1))], []),
-    "mixed: one spec in bounds, one out": Case(
-        SHAPES, [((0,), (0,))], [(1, 0), (2, 1)], account=True),
-    "with a cap on tokens, dimension index past the end": Case(
-        SHAPES, [((2,), (1,))], [], cap=128, account=True),
-}
+# Fields of a case, where cases.toml leaves them out.
+USUAL = {"shapes": SHAPES, "dynamic": (), "constraint": (), "cap": None, "account": False}
+
+
+def tuples(value):
+    """A value with all its lists as tuples, so that it can be hashed."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+CASES = {name: types.SimpleNamespace(**USUAL | {key: tuples(each[key]) for key in each})
+         for name, each in tomllib.loads(DATA.read_text()).items()}
 
 
 def links(tuner):
     """Whether a dynamic spec of a tuner may link several dimensions (bool)."""
-    kinds = {each.name: each.type for each in fields(tuner.DynamicTensorSpec)}
-    return kinds["input_idx"] not in (int, "int")
+    return tuner.DynamicTensorSpec.__annotations__["input_idx"] not in (int, "int")
 
 
-def caps(tuner):
-    """Whether a tuner has a cap on tokens (bool)."""
-    return "tune_max_num_tokens" in {each.name for each in fields(tuner.TuningConfig)}
-
-
-def config(tuner, dynamic=(), constraint=(), cap=None, buckets=(1, 2, 4), rule=power_of_2):
-    """A TuningConfig from indices as `Case` has them; `rule` is from a size to its bucket."""
+def config(tuner, dynamic=(), constraint=(), cap=None):
+    """A TuningConfig from indices as cases.toml has them."""
     index = (lambda each: each) if links(tuner) else (lambda each: each[0])
     return tuner.TuningConfig(
         dynamic_tensor_specs=tuple(
-            tuner.DynamicTensorSpec(index(inputs), index(dims), buckets, rule)
+            tuner.DynamicTensorSpec(index(inputs), index(dims), (1, 2, 4), power_of_2)
             for inputs, dims in dynamic),
         constraint_specs=tuple(tuner.ConstraintSpec(number, dim, lambda shapes: shapes[0][0])
                                for number, dim in constraint),
@@ -227,27 +189,29 @@ def find(tuner, shapes, configured):
 
 def generate(tuner, shapes, configured):
     """Have warm-up build its profiles for tensors of these shapes, (0,) for None (`Outcome`)."""
-    settle(tuner)
     inputs = [None if tuple(shape) == (0,) else torch.empty(shape) for shape in shapes]
-    whole = tuner.AutoTuner()
-    build = getattr(whole, "_optimization_profiles", None) or whole._generate_optimization_profiles
-    return attempt(build, configured, inputs)
+    with standing(tuner.loaded_with):
+        whole = tuner.AutoTuner()
+        build = getattr(whole, "_optimization_profiles", None)
+        return attempt(build or whole._generate_optimization_profiles, configured, inputs)
 
 
 def survey(tuner, call=find, cases=CASES):
-    """What each case that a tuner can be given does to one of its functions (DataFrame).
+    """What each case does to a function of a tuner that knows its fields (DataFrame).
 
     The outcome is ``ok`` or the exception, with the line that raised it.
     """
-    rows = []
+    rows, capped = [], hasattr(tuner.TuningConfig, "tune_max_num_tokens")
     for name, case in cases.items():
         linked = any(len(inputs) > 1 for inputs, _ in case.dynamic)
-        if linked and not links(tuner) or case.cap and not caps(tuner):
+        if linked and not links(tuner) or case.cap and not capped:
             continue
         outcome = call(tuner, case.shapes, config(tuner, case.dynamic, case.constraint, case.cap))
-        rows.append({"case": name, "shapes": str(case.shapes), "dynamic": str(case.dynamic),
-                     "constraint": str(case.constraint), "outcome": outcome.error or "ok",
-                     "line": outcome.line or "", "code": outcome.code, "account": case.account})
+        rows.append({"case": name, "shapes": str(case.shapes), "dynamic": str(list(case.dynamic)),
+                     "constraint": str(list(case.constraint)), "outcome": outcome.error or "ok",
+                     "line": outcome.frame.lineno if outcome.error else "",
+                     "code": outcome.frame.line if outcome.error else "",
+                     "account": case.account})
     return pd.DataFrame(rows)
 
 

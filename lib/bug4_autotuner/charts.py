@@ -16,17 +16,16 @@ def fates(fate):
     drawing = go.Figure(bars).update_layout(
         barmode="stack", xaxis_title="calls after warm-up (count)", yaxis_autorange="reversed",
         legend_traceorder="normal")
-    tuned = ", ".join(f"{row.tuner} {row.tuned}" for row in fate.itertuples())
+    tuned = ", ".join(fate["tuner"] + " " + fate["tuned"].astype(str))
     return figures.Chart(drawing, fate, f"Calls that get the tuned tactic after warm-up: {tuned}.")
 
 
 def choice_costs(cost):
-    """The cost of each tuner's choices by m (`Chart`), from `costs.of_choices`."""
-    lines = []
+    """The cost of each tuner's choices by m (`Chart`), from `tuning.cost_of_choices`."""
     timed = cost.dropna(subset="cost").groupby("tuner", sort=False)
-    for (name, each), colour, mark in zip(timed, figures.COLOURS.values(), MARKS):
-        lines.append(go.Scatter(name=name, x=each["m"], y=each["cost"], mode="lines+markers",
-                                line_color=colour, marker=dict(symbol=mark, size=11)))
+    lines = [go.Scatter(name=name, x=each["m"], y=each["cost"], mode="lines+markers",
+                        line_color=colour, marker=dict(symbol=mark, size=11))
+             for (name, each), colour, mark in zip(timed, figures.COLOURS.values(), MARKS)]
     drawing = go.Figure(lines).update_layout(
         xaxis_title="m of the call (rows)", xaxis_type="log", yaxis_rangemode="tozero",
         yaxis_title="time of the chosen tactic / best (ratio)")

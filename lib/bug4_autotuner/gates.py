@@ -17,19 +17,12 @@ QUANTISER = f"{BLOB}/0401f89f7b18f07f11a1d875308cd3e54c7f816b/cpp/tensorrt_llm/t
 
 
 def rank(sm):
-    """How many dimensions the scales have, as read (int).
-
-    The quantiser (`QUANTISER`) makes a matrix of them for the SM100 family, else a vector; a branch
-    before it sends 120, and no other number, to a quantiser that makes a matrix.
-    """
+    """How many dimensions the scales have, as read in `QUANTISER` (120 goes elsewhere) (int)."""
     return 2 if sm in (100, 103, 120) else 1
 
 
 def spec(sm, tree=None):
-    """Which dimension of the scales the spec names (int).
-
-    The tree's own function is asked; without one the rule is used as it was read (`SPEC`).
-    """
+    """Which dimension of the scales the tree's own function names, or the rule of `SPEC` (int)."""
     file = Path(tree or "", FILE)
     body = ast.parse(file.read_text()).body if tree and file.is_file() else ()
     wanted = [node for node in body
@@ -45,20 +38,14 @@ def spec(sm, tree=None):
     return names[FUNCTION]()[0]
 
 
-def replay(tuner, tree=None, architectures=(90, 100, 103, 120, 121)):
-    """Have a tuner look up a call of the GEMM with the scales and the spec of each architecture.
-
-    Returns
-    -------
-    DataFrame
-        SM, ``scales have``, ``the spec names``, outcome (``ok`` or the exception), and rank.
-    """
+def replay(tuner, tree=None):
+    """Have a tuner look up the GEMM with each architecture's scales and spec (DataFrame)."""
     rows = []
-    for sm in architectures:
-        shapes = (300, 256), (32, 256), (96, 4)[:rank(sm)]
-        configured = autotuner.config(tuner, constraint=[(2, spec(sm, tree))])
-        outcome = autotuner.find(tuner, shapes, configured)
-        rows.append({"SM": sm, "scales have": f"{rank(sm)} dimensions",
-                     "the spec names": f"dimension {spec(sm, tree)}",
-                     "outcome": outcome.error or "ok", "rank": rank(sm)})
+    for sm in (90, 100, 103, 120, 121):
+        dimensions, named = rank(sm), spec(sm, tree)
+        outcome = autotuner.find(tuner, ((300, 256), (32, 256), (96, 4)[:dimensions]),
+                                 autotuner.config(tuner, constraint=[(2, named)]))
+        rows.append({"SM": sm, "scales have": f"{dimensions} dimensions",
+                     "the spec names": f"dimension {named}", "outcome": outcome.error or "ok",
+                     "rank": dimensions})
     return pd.DataFrame(rows)

@@ -1,20 +1,14 @@
-"""An FP8 GEMM with block scales, like TensorRT-LLM's ``fp8_block_scaling_gemm``, in Triton.
-
-The activation is (m, k) e4m3 with a float32 scale for 1 x 128 elements, in a vector of
-`tuning.scale_length` in the order of TensorRT-LLM's quantiser off SM100: block by block of k, in
-each the rows, padded to 4. The weight is (n, k) e4m3 with (n / 128, k / 128) scales; n and k are
-multiples of 128. The output is bf16. A tuner that times kernels on wrong shapes makes them read
-past the end of the vector; this one is told the length and does not (`tuning.drive` counts).
-"""
+"""An FP8 GEMM with block scales, like TensorRT-LLM's ``fp8_block_scaling_gemm``, in Triton."""
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from lib.bug4_autotuner import tuning
+from lib.bug4_autotuner.autotuner import attempt
 from lib.errors import CollectionError
 from lib.instruments import timing
 
@@ -23,8 +17,7 @@ NEEDED = 2 << 30  # bytes of GPU memory: copies of the weight, and a float64 ref
 MULTIPLIES = r"(wgmma|tcgen05\.mma|mma)[\w.:]*?(\.(?:e4m3|f16|bf16|f8f6f4)\b|kind::\w+)"
 
 
-@dataclass(frozen=True)
-class Tactic:
+class Tactic(NamedTuple):
     """A way to run the GEMM: tile of the output, warps, stages of the pipeline (k block 128)."""
 
     m: int
@@ -49,39 +42,28 @@ def why_not():
         return reason
     if not importlib.util.find_spec("triton"):
         return "A GPU is here, but no Triton; install it (3.2 or newer) to run this."
-    try:
-        if (free := torch.cuda.mem_get_info()[0]) < NEEDED:
-            return f"A GPU is here, but has {free:,} bytes free, and this needs {NEEDED:,}."
-        quantise(torch.randn(1, 128, device="cuda"), 1)
-    except Exception as error:
-        return f"A GPU is here, but torch cannot make e4m3 on it: {first_line(error)}"
-    return ""
-
-
-def first_line(error):
-    """An exception in one line."""
-    said = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {said[0]}"
+    free = attempt(torch.cuda.mem_get_info)
+    if not free.error and free.value[0] < NEEDED:
+        return f"A GPU is here, but has {free.value[0]:,} bytes free, and this needs {NEEDED:,}."
+    made = attempt(lambda: quantise(torch.randn(1, 128, device="cuda"), 1))
+    return f"A GPU is here, but torch cannot make e4m3 on it: {made.error}" if made.error else ""
 
 
 def vector(scales):
     """Put a matrix of scales, (m, blocks), into the padded vector (float32; padding is NaN)."""
     rows, blocks = scales.shape
     padded = scales.new_full((tuning.scale_length(rows, 128 * blocks),), float("nan"))
-    padded[:blocks * tuning.stride(rows)].view(blocks, -1)[:, :rows] = scales.T
+    matrix(padded, rows, blocks)[:] = scales
     return padded
 
 
 def matrix(padded, rows, blocks):
-    """Take the (rows, blocks) matrix of scales out of the padded vector."""
+    """The (rows, blocks) matrix of scales in the padded vector (a view)."""
     return padded[:blocks * tuning.stride(rows)].view(blocks, -1)[:, :rows].T
 
 
 def quantise(values, tall):
-    """Quantise (rows, columns) to e4m3 with a float32 scale for `tall` x 128 elements.
-
-    Returns both, scales as (rows / tall, columns / 128); CollectionError if that does not divide.
-    """
+    """Quantise to e4m3 with a float32 scale, (m / tall, k / 128), for `tall` x 128 elements."""
     if values.shape[0] % tall or values.shape[1] % 128:
         raise CollectionError(f"{tuple(values.shape)} does not divide into blocks of {tall} x 128",
                               "use a shape that does")
@@ -98,21 +80,29 @@ def dequantise(values, scales, tall):
 
 
 class Operator:
-    """The GEMM with one weight, and the tactics that this device can run.
+    """The GEMM with one weight, and the tactics that run here (their numbers are ``valid``).
 
-    `columns` and `depth` are n and k: a shared expert of DeepSeek-V3 (2 x 2048, hidden size 7168).
+    The activation is (m, k) e4m3 with a float32 scale for 1 x 128 elements, in a vector as
+    TensorRT-LLM's quantiser gives it off SM100: block by block of k, in each the rows, padded to 4.
+    The weight is (n, k) e4m3 with (n / 128, k / 128) scales; the output is bf16. `columns` and
+    `depth` are n and k, multiples of 128: a shared expert of DeepSeek-V3 (2 x 2048, hidden 7168).
     """
 
     def __init__(self, columns=4096, depth=7168, device="cuda", tactics=TACTICS):
         self.columns, self.depth, self.device = columns, depth, device
         self.tactics, self.built = tactics, {}
         self.weight, self.weight_scale = quantise(torch.randn(columns, depth, device=device), 128)
-        self.states = [self._try(number) for number in range(len(tactics))]
+        self.states = [attempt(self.launch, number).error for number in range(len(tactics))]
+        self.valid = [number for number, state in enumerate(self.states) if not state]
 
     def inputs(self, rows):
         """Fresh random inputs: activation, weight, scale vector, weight scales (list)."""
         activation, scales = quantise(torch.randn(rows, self.depth, device=self.device), 1)
         return [activation, self.weight, vector(scales), self.weight_scale]
+
+    def output(self, rows):
+        """Memory for the output, full of NaN (bf16)."""
+        return self.weight_scale.new_full((rows, self.columns), float("nan")).bfloat16()
 
     def run(self, inputs, tactic=-1, out=None):
         """Launch (tensor of bf16, (m, n), or `out`); tactic -1 is the first that runs."""
@@ -130,20 +120,11 @@ class Operator:
             num_warps=chosen.warps, num_stages=chosen.stages)
         return out
 
-    def _try(self, number):
-        """Compile and launch a tactic once: the empty string, or why it cannot run here."""
-        try:
-            self.run(self.inputs(1), number)
-            if self.device == "cuda":
-                torch.cuda.synchronize()
-        except Exception as error:  # a compiler's or a launch's, of any class
-            return first_line(error)
-        return ""
-
-    @property
-    def valid(self):
-        """The numbers of the tactics that run here (list of int)."""
-        return [number for number, state in enumerate(self.states) if not state]
+    def launch(self, number):
+        """Compile and launch a tactic once, and wait for it."""
+        self.run(self.inputs(1), number)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     @property
     def default(self):
@@ -162,10 +143,10 @@ class Operator:
             for number, each in enumerate(self.tactics)])
 
     def errors(self, sizes):
-        """Check every valid tactic at every m, on fresh inputs, against a float64 reference.
+        """The relative error of every valid tactic at every m, on fresh inputs (DataFrame).
 
-        A row has the relative error in the Frobenius norm (NaN if an element was not written or
-        padding was used), and the one that rounding the reference to bf16 makes (DataFrame).
+        In the Frobenius norm, against float64, and beside that of rounding the reference to bf16;
+        NaN if an element was not written or padding was used.
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
         for size in sizes:
@@ -173,41 +154,35 @@ class Operator:
                 inputs = self.inputs(size)
                 scales = matrix(inputs[2], size, self.depth // 128)
                 right = dequantise(inputs[0], scales, 1) @ known.T
-                out = torch.full((size, self.columns), float("nan"), dtype=torch.bfloat16,
-                                 device=self.device)
-                got, least = self.run(inputs, tactic, out), right.bfloat16()
+                got = self.run(inputs, tactic, self.output(size))
                 error, rounding = (((each.double() - right).norm() / right.norm()).item()
-                                   for each in (got, least))
+                                   for each in (got, right.bfloat16()))
                 rows.append({"tactic": tactic, "m": size, "relative error": error,
                              "of bf16 alone": rounding})
         return pd.DataFrame(rows)
 
-    def times(self, sizes, repeats=30, cycles=1_000_000):
-        """Time every valid tactic at every m, with the second-level cache flushed before each call.
+    def times(self, sizes, repeats=30):
+        """Time every valid tactic at every m, each call behind a flush of the second-level cache.
 
-        Each call waits behind a spin of the GPU, `cycles` long, so that its launch is not measured.
-        Microseconds by CUDA events (median and quartiles), or why it failed (DataFrame).
+        Median and quartiles in microseconds by CUDA events, or why it failed (DataFrame).
         """
         cache = torch.cuda.get_device_properties(0).L2_cache_size
         dirt = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
 
         def before():
             dirt.zero_()
-            torch.cuda._sleep(cycles)
+            torch.cuda._sleep(1_000_000)  # cycles, so that the launch is not measured
 
         rows = []
         for size in sizes:
-            inputs = self.inputs(size)
-            out = torch.empty(size, self.columns, dtype=torch.bfloat16, device="cuda")
+            inputs, out = self.inputs(size), self.output(size)
             for tactic in self.valid:
-                row = {"tactic": tactic, "m": size, "time (µs)": float("nan"), "repeats": 0}
-                try:
-                    took = timing.elapsed(lambda: self.run(inputs, tactic, out), repeats,
-                                          before=before)
-                    row |= timing.spread([1e3 * ms for ms in took], "time (µs)")
-                    rows.append(row | {"repeats": repeats, "error": ""})
-                except Exception as error:
-                    rows.append(row | {"error": first_line(error)})
+                took = attempt(timing.elapsed, lambda: self.run(inputs, tactic, out), repeats,
+                               before=before)
+                spread = timing.spread([1e3 * each for each in took.value or [float("nan")]],
+                                       tuning.TIME)
+                rows.append({"tactic": tactic, "m": size, "repeats": len(took.value or []),
+                             "error": took.error} | spread)
         return pd.DataFrame(rows)
 
 

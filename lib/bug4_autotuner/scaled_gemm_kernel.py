@@ -9,8 +9,7 @@ def kernel(activation, weight, out, scale, weight_scale, rows, columns, blocks, 
            tile_m: tl.constexpr, tile_n: tl.constexpr):
     """One tile of ``out = activation @ weight.T``: e4m3 in, float32 sums, bf16 out.
 
-    `blocks` is k / 128, `stride` the elements between two blocks of `scale`, `length` its elements:
-    nothing behind them is read. `tile_n` divides 128, so each block of k has one weight scale.
+    `blocks` is k / 128, `stride` the elements between two blocks of `scale`, which has `length`.
     """
     deep = blocks * 128
     m = tl.program_id(0) * tile_m + tl.arange(0, tile_m)
@@ -18,6 +17,7 @@ def kernel(activation, weight, out, scale, weight_scale, rows, columns, blocks, 
     k = tl.arange(0, 128)
     left = activation + m[:, None] * deep + k[None, :]
     right = weight + n[None, :] * deep + k[:, None]
+    # `tile_n` divides 128, so each block of k has one weight scale
     strip = weight_scale + tl.program_id(1) * tile_n // 128 * blocks
     total = tl.zeros((tile_m, tile_n), dtype=tl.float32)
     for block in range(blocks):

@@ -1,25 +1,28 @@
-"""What a patch of a tuner does: agreement in bounds, cost of a look-up, and the tactics picked."""
+"""What a patch of a tuner does: agreement in bounds, the tactics picked, and what both cost."""
 
 import contextlib
+import functools
 import io
 import itertools
 import logging
-import time
-from dataclasses import dataclass
+import timeit
+from typing import NamedTuple
+from unittest import mock
 
+import numpy as np
 import pandas as pd
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from lib.bug4_autotuner import autotuner
+from lib.instruments import timing
+
+TIME = "time (µs)"
 
 
 def in_bounds(code, linked=3):
-    """Turn bytes into shapes, dynamic and constraint indices that all lie in bounds.
-
-    Negative ones are among them, and specs of up to `linked` linked dimensions.
-    """
+    """Turn bytes into shapes, dynamic and constraint indices, all in bounds, some negative."""
     digits = itertools.chain(code, itertools.repeat(0))
     shapes = tuple(tuple(17 * next(digits) for _ in range(1 + next(digits) % 4))
                    for _ in range(1 + next(digits) % 6))
@@ -34,8 +37,7 @@ def in_bounds(code, linked=3):
     return shapes, dynamic, [place() for _ in range(next(digits) % 4)]
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """How many inputs were `compared`, and the first, small, on which keys differ (else empty)."""
 
     compared: int
@@ -43,21 +45,17 @@ class Agreement:
 
 
 def agree(original, *changed, examples=10_000):
-    """Hold patched tuners against the original on inputs in bounds (`Agreement`).
-
-    Hypothesis draws them with a fixed seed.
-    """
-    seen, linked = 0, 3 if autotuner.links(original) else 1
+    """Hold patched tuners against the original on inputs in bounds, seed fixed (`Agreement`)."""
+    seen, difference, linked = 0, "", 3 if autotuner.links(original) else 1
 
     @settings(max_examples=examples, derandomize=True, database=None, deadline=None,
               suppress_health_check=list(HealthCheck))
     @given(some.binary(min_size=4, max_size=60))
     def compare(code):
         nonlocal seen
-        shapes, dynamic, constraint = drawn = in_bounds(code, linked)
-        ours, *theirs = (
-            autotuner.find(tuner, shapes, autotuner.config(tuner, dynamic, constraint))
-            for tuner in (original, *changed))
+        shapes, *indices = drawn = in_bounds(code, linked)
+        ours, *theirs = (autotuner.find(tuner, shapes, autotuner.config(tuner, *indices))
+                         for tuner in (original, *changed))
         assert not ours.error, f"{drawn}: {ours}"
         assert all((each.value, each.error) == (ours.value, "") for each in theirs), \
             f"{drawn}: {ours} against {theirs}"
@@ -66,19 +64,17 @@ def agree(original, *changed, examples=10_000):
     try:
         compare()
     except AssertionError as error:
-        return Agreement(seen, str(error))
-    return Agreement(seen)
+        difference = str(error)
+    return Agreement(seen, difference)
 
 
 def uncached(tuner):
     """FlashInfer's look-up below its lru_cache, as a callable of shapes and config."""
     whole = tuner.AutoTuner
-    if hasattr(whole, "_find_nearest_profile_cached"):
-        inner = whole._find_nearest_profile_cached.__func__.__wrapped__
-        return lambda shapes, configured: inner(
-            whole, shapes, configured.dynamic_tensor_specs, configured.constraint_specs)
-    inner = whole._find_nearest_profile.__func__.__wrapped__
-    return lambda shapes, configured: inner(whole, shapes, configured)
+    if not (inner := getattr(whole, "_find_nearest_profile_cached", None)):
+        return functools.partial(whole._find_nearest_profile.__func__.__wrapped__, whole)
+    return lambda shapes, configured: inner.__func__.__wrapped__(
+        whole, shapes, configured.dynamic_tensor_specs, configured.constraint_specs)
 
 
 def look_up_cost(original, changed, rounds=40, calls=400):
@@ -87,28 +83,19 @@ def look_up_cost(original, changed, rounds=40, calls=400):
     A row for ``cached`` (all calls but the first of a shape) and one for ``computed``: microseconds
     of each (medians), and the ratio of changed over original with its quartiles over the `rounds`.
     """
-    shapes = ((300, 4096), (4096, 4096), (300,), (32,), (300, 4096), (1 << 20,))
-    indices = [((0,), (-2,))], [(2, 0), (4, -2)]
-    tuners, rows = {"original": original, "changed": changed}, []
+    shapes, rows = ((300, 4096), (4096, 4096), (300,), (32,), (300, 4096), (1 << 20,)), []
     for path in ("cached", "computed"):
-        timers = {}
-        for name, tuner in tuners.items():
+        look_up = {}
+        for name, tuner in {"original": original, "changed": changed}.items():
             call = tuner.AutoTuner._find_nearest_profile if path == "cached" else uncached(tuner)
-            configured = autotuner.config(tuner, *indices)
-            timers[name] = lambda call=call, configured=configured: call(shapes, configured)
-        samples = {name: [] for name in tuners}
-        for turn in range(rounds):
-            for name in sorted(tuners, reverse=bool(turn % 2)):
-                start = time.perf_counter()
-                for _ in range(calls):
-                    timers[name]()
-                samples[name].append((time.perf_counter() - start) / calls * 1e6)
-        took = pd.DataFrame(samples)
-        ratio = took["changed"] / took["original"]
+            configured = autotuner.config(tuner, [((0,), (-2,))], [(2, 0), (4, -2)])
+            look_up[name] = functools.partial(call, shapes, configured)
+        took = pd.DataFrame([{name: timeit.timeit(look_up[name], number=calls) / calls * 1e6
+                              for name in sorted(look_up, reverse=bool(turn % 2))}
+                             for turn in range(rounds)])
         rows.append({"path": path, "original (µs)": took["original"].median(),
-                     "changed (µs)": took["changed"].median(), "ratio": ratio.median(),
-                     "ratio, lower quartile": ratio.quantile(0.25),
-                     "ratio, upper quartile": ratio.quantile(0.75)})
+                     "changed (µs)": took["changed"].median(),
+                     **timing.spread(took["changed"] / took["original"], "ratio")})
     return pd.DataFrame(rows)
 
 
@@ -127,10 +114,10 @@ class Paper:
 
     valid = [0, 1, 2]
 
-    def inputs(self, rows, columns=256):
+    def inputs(self, rows):
         """Activation (m, k), weight, scale vector, and weight scales (list of tensors)."""
-        scale = torch.empty(scale_length(rows, columns))
-        return [torch.empty(rows, columns), torch.empty(32, columns), scale, torch.empty(1, 2)]
+        shapes = (rows, 256), (32, 256), (scale_length(rows, 256),), (1, 2)
+        return [torch.empty(shape) for shape in shapes]
 
     def run(self, inputs, tactic):
         """Do nothing."""
@@ -138,52 +125,31 @@ class Paper:
 
 @contextlib.contextmanager
 def fresh(tuner, clock=None):
-    """A new tuner for the length of a block, and the warnings that it logs (list of str).
-
-    `clock`, from a tactic to its time, takes the place of the tuner's own timing on the GPU.
-    """
+    """A new tuner for a block, timed by `clock` if given, and the warnings that it logs (list)."""
     def stopwatch(self, runner, inputs, tactic, *_, **__):
         runner(inputs, tactic=tactic)
         return clock(tactic)
 
-    said, whole = [], tuner.AutoTuner
-    listener = logging.Handler(logging.WARNING)
+    said, listener = [], logging.Handler(logging.WARNING)
     listener.emit = lambda entry: said.append(entry.getMessage())
-    tuner.logger.addHandler(listener)
-    real, capturing = whole._profile_single_kernel, torch.cuda.is_current_stream_capturing
-    whole._instance = None
-    try:
-        if clock:
-            whole._profile_single_kernel = stopwatch
-            torch.cuda.is_current_stream_capturing = lambda: False
+    timed = {"_profile_single_kernel": stopwatch} if clock else {}
+    capturing = (lambda: False) if clock else torch.cuda.is_current_stream_capturing
+    with (autotuner.standing(tuner.loaded_with),
+          mock.patch.multiple(tuner.AutoTuner, _instance=None, **timed),
+          mock.patch("torch.cuda.is_current_stream_capturing", capturing),
+          mock.patch.object(tuner.logger, "handlers", [*tuner.logger.handlers, listener])):
         yield said
-    finally:
-        whole._profile_single_kernel, torch.cuda.is_current_stream_capturing = real, capturing
-        whole._instance = None
-        tuner.logger.removeHandler(listener)
 
 
 def drive(tuner, dimension, operator, sizes, tuned=512, buckets=(64, 128, 256, 512), clock=None):
-    """Tune an operator and then ask for the tactics of calls, with the tuner's real code.
+    """Tune an operator at m = `tuned`, then ask for the tactic of each m of `sizes`.
 
-    Parameters
-    ----------
-    dimension : int
-        Which one of the scale vector the constraint spec names: 1, as for SM100, which a vector
-        does not have, or 0, which fits.
-    operator : `Paper` or `scaled_gemm.Operator`
-        With ``inputs(m)``, ``valid`` (its tactics) and ``run(inputs, tactic)``.
-    sizes : sequence of int
-        The m of each call after warm-up, which happens at m = `tuned`, by `clock` (`fresh`).
-
-    Returns
-    -------
-    dict
-        ``tuning``: what warm-up came to, and whether it ``raised``; ``profiled``: launches that it
-        timed; of them ``wrong scales`` and ``short scales``, past whose end a kernel reads that
-        trusts its shapes; ``tactics``: m to the one chosen (-1: default); ``said``: its warnings.
+    The constraint spec names `dimension` of the scale vector: 0, or 1 (as for SM100), which it does
+    not have. `operator` is a `Paper` or a `scaled_gemm.Operator`; `clock`, from a tactic to its
+    time, stands in for the tuner's timing. Returns counts for `fates` (past the end of a scale that
+    is too short a kernel reads that trusts its shapes), ``tactics`` (m to the one chosen, -1 is the
+    default) and the warnings ``said``.
     """
-    autotuner.settle(tuner)
     spare = []
 
     class Runner(tuner.TunableRunner):
@@ -211,30 +177,51 @@ def drive(tuner, dimension, operator, sizes, tuned=512, buckets=(64, 128, 256, 5
                 "fp8_block_scaling_gemm", runners, configured, operator.inputs(size))[1]
 
     with fresh(tuner, clock) as said:
-        tuning = autotuner.attempt(choose, tuned, True)
-        profiled = len(spare)
+        end = autotuner.attempt(choose, tuned, True)
+        timed = spare.copy()
         tactics = {size: str(autotuner.attempt(choose, size, False)) for size in sizes}
-    return {"tuning": str(tuning), "raised": bool(tuning.error), "profiled": profiled,
-            "wrong scales": sum(map(bool, spare[:profiled])),
-            "short scales": sum(each < 0 for each in spare[:profiled]),
-            "tactics": tactics, "said": said}
+    chosen = sum(map(str.isdigit, tactics.values()))
+    default = sum(each == "-1" for each in tactics.values())
+    return {"raised": bool(end.error), "warm-up ends with": end.error or f"tactic {end.value}",
+            "kernels timed": len(timed), "with a wrong scale": sum(map(bool, timed)),
+            "with one too short": sum(each < 0 for each in timed), "tuned": chosen,
+            "default": default, "exception": len(sizes) - chosen - default,
+            "warnings": len(said), "tactics": tactics, "said": said}
 
 
-def warm_up(tuner, dimension, sizes=(300, 400, 511, 512, 64, 100, 600), tuned=512):
+def warm_up(tuner, dimension, sizes=(300, 400, 511, 512, 64, 100, 600)):
     """`drive` an operator of shapes alone, by a clock that finds tactic 1 the fastest of three."""
-    return drive(tuner, dimension, Paper(), sizes, tuned, clock={0: 3.0, 1: 1.0, 2: 2.0}.get)
+    return drive(tuner, dimension, Paper(), sizes, clock={0: 3.0, 1: 1.0, 2: 2.0}.get)
 
 
 def fates(outcomes):
-    """What came of warm-up and of the calls after it, by tuner, from `drive` (DataFrame)."""
-    rows = []
-    for name, each in outcomes.items():
-        got = list(each["tactics"].values())
-        tuned, default = sum(map(str.isdigit, got)), got.count("-1")
-        rows.append({"tuner": name, "raised": each["raised"],
-                     "warm-up ends with": f"{'' if each['raised'] else 'tactic '}{each['tuning']}",
-                     "kernels timed": each["profiled"], "with a wrong scale": each["wrong scales"],
-                     "with one too short": each["short scales"], "tuned": tuned,
-                     "default": default, "exception": len(got) - tuned - default,
-                     "warnings": len(each["said"])})
-    return pd.DataFrame(rows)
+    """What `drive` counted, a row for each tuner (DataFrame)."""
+    rows = pd.DataFrame([{"tuner": name} | each for name, each in outcomes.items()])
+    return rows.drop(columns=["tactics", "said"])
+
+
+def cost_of_choices(times, outcomes, default):
+    """What the choice of each tuner costs against the best tactic at the same m (DataFrame).
+
+    From `scaled_gemm.Operator.times`, what `drive` returned by tuner, and the tactic behind -1.
+    ``cost`` is the ratio of the chosen tactic's microseconds to the best's, NaN without a time.
+    """
+    known = times[times["error"] == ""]
+    best = known.loc[known.groupby("m")[TIME].idxmin(), ["m", "tactic", TIME]]
+    best = best.rename(columns={"tactic": "best", TIME: "best time (µs)"})
+    rows = pd.DataFrame([(tuner, size, chosen) for tuner, each in outcomes.items()
+                         for size, chosen in each["tactics"].items()],
+                        columns=["tuner", "m", "chosen"])
+    rows["tactic"] = pd.to_numeric(rows["chosen"], errors="coerce").replace(-1, default)
+    columns = ["m", "tactic", TIME, f"{TIME}, lower quartile", f"{TIME}, upper quartile"]
+    rows = rows.merge(known[columns], how="left").drop(columns="tactic").merge(best, how="left")
+    return rows.assign(cost=rows[TIME] / rows["best time (µs)"])
+
+
+def cost_of_defaults(times):
+    """What each tactic would cost as the default of every size: mean and largest (DataFrame)."""
+    by_size = times[times["error"] == ""].pivot(index="m", columns="tactic", values=TIME)
+    ratio = by_size.div(by_size.min(axis=1), axis=0)
+    return pd.DataFrame({"mean cost (ratio)": np.exp(np.log(ratio).mean()),
+                         "largest cost (ratio)": ratio.max(),
+                         "at m": ratio.idxmax()}).reset_index()

@@ -34,7 +34,7 @@ def test_an_assignment_fails_only_where_a_dimension_is_written_unread(version):
 
 def test_the_raising_line_is_the_one_that_writes():
     outcome = autotuner.find(*(lambda tuner: (tuner, autotuner.SHAPES, autotuner.config(tuner, constraint=[(2, 1)])))(autotuner.load(tree_of("0.6.6"))))
-    assert outcome.where == "_find_nearest_profile" and outcome.code.endswith("= -1")
+    assert outcome.frame.name == "_find_nearest_profile" and outcome.frame.line.endswith("= -1")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -79,7 +79,7 @@ def test_the_property_can_fail():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_published_mends_the_look_up_and_not_warm_up(version):
     changed = tuners_of(version)["published"]
-    assert tuning.warm_up(changed, 1)["tuning"] == "IndexError: list assignment index out of range"
+    assert tuning.warm_up(changed, 1)["warm-up ends with"] == "IndexError: list assignment index out of range"
     assert autotuner.find(changed, autotuner.SHAPES, autotuner.config(changed, constraint=[(2, 1)])).error == ""
 
 
@@ -87,8 +87,8 @@ def test_published_mends_the_look_up_and_not_warm_up(version):
 def test_revised_warns_and_times_nothing_wrong(version):
     changed = tuners_of(version)["revised"]
     wrong, right = tuning.warm_up(changed, 1), tuning.warm_up(changed, 0)
-    assert wrong["tuning"] == "-1" and wrong["profiled"] == 0 and any("does not fit the shapes" in said for said in wrong["said"])
-    assert right["tuning"] == "1" and right["wrong scales"] == 0 and right["said"] == [] and set(right["tactics"].values()) == {"1"}
+    assert wrong["warm-up ends with"] == "tactic -1" and wrong["kernels timed"] == 0 and any("does not fit the shapes" in said for said in wrong["said"])
+    assert right["warm-up ends with"] == "tactic 1" and right["with a wrong scale"] == 0 and right["said"] == [] and set(right["tactics"].values()) == {"1"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

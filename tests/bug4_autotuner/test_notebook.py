@@ -152,10 +152,12 @@ def answer(name):
     """What the tuner did on the H100, in the form of `tuning.drive`."""
     launched = next(row for row in ANSWERED["launches"] if row["tuner"] == name)
     chosen = {row["m"]: row["chosen"] for row in ANSWERED["cost"] if row["tuner"] == name}
-    ends = launched["warm-up ends with"]
-    return {"tuning": ends, "raised": not ends.lstrip("-").isdigit(), "profiled": launched["launches timed"],
-            "wrong scales": launched["with a wrong scale"], "short scales": launched["with one too short"],
-            "tactics": chosen or {1: "0"}, "said": []}
+    chosen, ends = chosen or {1: "0"}, launched["warm-up ends with"]
+    tuned, default = sum(map(str.isdigit, chosen.values())), list(chosen.values()).count("-1")
+    return {"raised": not ends.lstrip("-").isdigit(), "warm-up ends with": ends, "kernels timed": launched["launches timed"],
+            "with a wrong scale": launched["with a wrong scale"], "with one too short": launched["with one too short"],
+            "tuned": tuned, "default": default, "exception": len(chosen) - tuned - default, "warnings": 0,
+            "tactics": chosen, "said": []}
 
 
 @pytest.mark.parametrize("capability, tier", [((9, 0), "gpu"), ((12, 1), "sm12x")])

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from lib.bug4_autotuner import autotuner, costs, scaled_gemm, tuning
+from lib.bug4_autotuner import autotuner, scaled_gemm, tuning
 from lib.errors import CollectionError
 from lib.instruments import ptxas, toolchain
 from lib.subjects import wheels
@@ -93,9 +93,9 @@ def test_the_instruction_is_read_from_the_ptx(ptx, told):
 def test_scales_that_are_too_short_are_told_from_those_too_long(tree):
     skipping = autotuner.patched(tree, "04-autotuner.skip-both.flashinfer-0.6.6.diff")
     at = {tuned: tuning.drive(skipping, 1, tuning.Paper(), (tuned,), tuned, BUCKETS, clock=float) for tuned in (1, 512)}
-    assert [(each["profiled"], each["wrong scales"], each["short scales"]) for each in at.values()] == [(12, 6, 6), (12, 9, 0)]
+    assert [(each["kernels timed"], each["with a wrong scale"], each["with one too short"]) for each in at.values()] == [(12, 6, 6), (12, 9, 0)]
     right = tuning.drive(autotuner.load(tree), 0, tuning.Paper(), (1, 600), 512, BUCKETS, clock=float)
-    assert (right["wrong scales"], right["tactics"]) == (0, {1: "0", 600: "0"})
+    assert (right["with a wrong scale"], right["tactics"]) == (0, {1: "0", 600: "0"})
 
 
 def test_the_tuner_is_left_as_it_was(tree):
@@ -111,9 +111,9 @@ def test_the_cost_of_a_choice_is_its_time_over_the_best():
     times = pd.DataFrame(measured, columns=["m", "tactic", column, "error"])
     times[f"{column}, lower quartile"] = times[f"{column}, upper quartile"] = times[column]
     chosen = {"a": {1: "-1", 2: "-1", 3: "-1"}, "b": {1: "1", 2: "1", 3: "IndexError: x"}}
-    table = costs.of_choices(times, {tuner: {"tactics": tactics} for tuner, tactics in chosen.items()}, default=0)
+    table = tuning.cost_of_choices(times, {tuner: {"tactics": tactics} for tuner, tactics in chosen.items()}, default=0)
     assert list(table["cost"].fillna(0)) == [4, 1, 0, 1, 0, 0] and table["best"].tolist()[:2] == [1, 0]
-    whole = costs.of_defaults(times[times["m"] == 1]).set_index("tactic")
+    whole = tuning.cost_of_defaults(times[times["m"] == 1]).set_index("tactic")
     assert whole.loc[0, "largest cost (ratio)"] == whole.loc[0, "mean cost (ratio)"] == 4 and whole.loc[1, "mean cost (ratio)"] == 1
 
 
@@ -150,7 +150,7 @@ def test_every_tactic_is_right_on_a_gpu():
 def test_the_real_tuner_times_the_real_kernel(tree):
     operator = scaled_gemm.Operator(256, 384)
     told = tuning.drive(autotuner.load(tree), 0, operator, (1, 600), buckets=BUCKETS)
-    assert told["wrong scales"] == 0 and told["profiled"] >= 10 * len(BUCKETS) * len(operator.valid)
+    assert told["with a wrong scale"] == 0 and told["kernels timed"] >= 10 * len(BUCKETS) * len(operator.valid)
     times = operator.times((1, 600), repeats=20)
-    table = costs.of_choices(times, {"right": told}, operator.default)
+    table = tuning.cost_of_choices(times, {"right": told}, operator.default)
     assert (times["error"] == "").all() and (table["cost"] >= 1).all() and (table["chosen"].astype(int) >= 0).all()
