@@ -19,7 +19,7 @@ def rate():
     """Both on one core after the other, nothing from the cache."""
     tree = wheels.source("flashinfer-python", VERSION)
     front = nvcc.of_flashinfer(VERSION)
-    kernels = tiles.of_tensorrt_llm() + tiles.of_flashinfer(tree, VERSION, ("bf16", "fp16")) + [tiles.example_79d()]
+    kernels = tiles.of_tensorrt_llm() + tiles.of_flashinfer(tree, VERSION, ("bf16", "fp16")) + [tiles.EXAMPLE_79D]
     start = time.perf_counter()
     answers = gemm.ask([kernel.cpp() for kernel in kernels], front)
     together = time.perf_counter() - start

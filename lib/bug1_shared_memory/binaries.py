@@ -16,29 +16,25 @@ MAIN = """#include "{unit}.cuh"
 using namespace unit;
 int main(int count, char** arguments) {{ return harness::{call}<{type}>(count, arguments); }}
 """
-USAGE = ("registers", "stack frame", "spill stores", "spill loads")
+USAGE = r"(\d+) (?:bytes )?(registers|stack frame|spill stores|spill loads)"
 COMPILER_BYTES = 6e9  # what one compilation of a whole kernel may take; 5 GB were seen
 
 
 class Unit:
-    """The translation unit of a program over the CUTLASS of a pinned FlashInfer wheel.
+    """A program's translation unit; `call` is ``run``, or ``reference``: CUTLASS's own, on the CPU.
 
-    `call` ``reference`` is CUTLASS's own host reference. `inputs` is what a compilation depends on.
+    `inputs` is what its compilation depends on.
     """
 
     def __init__(self, program, flashinfer, call="run"):
-        self.program = program
-        self.front_end = nvcc.of_flashinfer(flashinfer, program.target)
+        self.program, self.front_end = program, nvcc.of_flashinfer(flashinfer, program.target)
         name = {"run": "harness"}.get(call, call)
         self.source = MAIN.format(unit=name, call=call, type=program.kernel)
         units = sorted(UNITS.glob("*.cuh"))
         self.inputs = {**self.front_end.key, "units": units, "source": self.source}
 
     def compiled(self, kind):
-        """What nvcc makes of it (bytes; `kind` as `FrontEnd.compile`'s), and what it said (str).
-
-        Raises CollectionError if it does not compile.
-        """
+        """What nvcc makes of it (bytes; `kind` as `FrontEnd.compile`'s), and what it said (str)."""
         utilities = self.front_end.headers.parent / "tools/util/include"
         status, binary, messages = self.front_end.compile(
             self.source, kind, "--resource-usage", more=[UNITS, utilities])
@@ -50,7 +46,7 @@ class Unit:
 
 
 def executable(program, flashinfer, call="run"):
-    """Build a program, once (Path). Raises as `Unit.compiled` does."""
+    """Build a program, once (Path); an error if it does not compile."""
     unit = Unit(program, flashinfer, call)
 
     def ask(folder):
@@ -61,20 +57,19 @@ def executable(program, flashinfer, call="run"):
 
 
 def compiled(program, flashinfer):
-    """The kernel of a program as machine code; 50 s and 5 GB the first time (dict).
+    """A program's kernel as machine code; 50 s and 5 GB the first time, or an error (dict).
 
-    ``usage`` (registers a thread, bytes of stack and spills), ``matrix`` (instruction to count),
-    ``seconds`` of the compilation, and ``peak bytes``: the most that a process had until its end.
-    Raises as `Unit.compiled` does.
+    It has usage (registers a thread, bytes of stack and spills), matrix (instruction to count), and
+    the seconds and peak bytes of the compilation.
     """
     unit = Unit(program, flashinfer)
 
     def ask(folder):
         binary, messages = unit.compiled("cubin")
         (folder / "kernel.cubin").write_bytes(binary)
-        usage = re.findall(rf"(\d+) (?:bytes )?({'|'.join(USAGE)})", messages)
+        usage = {name: int(number) for number, name in re.findall(USAGE, messages)}
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        return {"usage": {name: int(number) for number, name in usage}, "peak bytes": most}
+        return {"usage": usage, "peak bytes": most}
 
     answer = cache.remember("kernels", unit.inputs, ask)
     kernels = sass.opcodes(toolchain.find(), (answer.folder / "kernel.cubin").read_bytes())

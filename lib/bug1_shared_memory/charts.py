@@ -21,34 +21,17 @@ def group(part):
     return "padding" if part.startswith("padding") else NAMED.get(part, "barriers, scheduler")
 
 
-def label(row):
-    """One line for a kernel: whose, its tile, and its bytes, bold where they exceed the budget."""
-    size = f"{row['kernel']:,} B"
-    size = f"<b>{size}</b>" if row["headroom"] < 0 else size
-    return f"{row['used_by']} {row['name']}{', swapped' if row['swap_ab'] else ''}: {size}"
-
-
 def shares(table):
-    """The bytes of each kernel of `gemm.measure` that compiles, by group.
-
-    Returns
-    -------
-    DataFrame
-        A row a kernel: ``used_by``, ``name``, ``d``, ``stages``, a column a group (bytes),
-        ``kernel``, ``budget`` and ``headroom``.
-    """
+    """The kernels of `gemm.measure` that compile, with a column of bytes for each of `GROUPS`."""
     table = table[table["kernel"].notna()]
     sums = [account(row).groupby(group).sum() for _, row in table.iterrows()]
     sums = pd.DataFrame(sums, index=table.index).reindex(columns=list(GROUPS)).fillna(0).astype(int)
-    ends = ["kernel", "budget", "headroom"]
-    return pd.concat([table[["used_by", "name", "d", "stages"]], sums, table[ends]], axis=1)
+    named = table[["used_by", "name", "d", "stages"]]
+    return pd.concat([named, sums, table[["kernel", "budget", "headroom"]]], axis=1)
 
 
 def memory(table, limits):
-    """Stacked bars of kernels of `gemm.measure` in KiB, the first on top (plotly Figure).
-
-    `limits` are dashed lines: what each says, and its bytes.
-    """
+    """Stacked bars of kernels of `gemm.measure` (Figure), and `limits`: words to bytes (dict)."""
     table = table[table["kernel"].notna()]
     sums, places = shares(table), range(len(table))
     figure = go.Figure([
@@ -58,8 +41,12 @@ def memory(table, limits):
                marker=dict(color=COLOURS[colour], pattern_shape=shape, line_width=0))
         for name, (colour, shape) in GROUPS.items()])
     for place, (_, kernel) in zip(places, table.iterrows()):
-        figure.add_annotation(x=0, y=place - 0.26, xanchor="left", text=label(kernel), font_size=11,
-                              showarrow=False, align="left", bgcolor=WHITE, borderpad=0)
+        size = f"{kernel['kernel']:,} B"
+        size = f"<b>{size}</b>" if kernel["headroom"] < 0 else size
+        swapped = ", swapped" if kernel["swap_ab"] else ""
+        figure.add_annotation(
+            text=f"{kernel['used_by']} {kernel['name']}{swapped}: {size}", x=0, y=place - 0.26,
+            xanchor="left", align="left", font_size=11, showarrow=False, bgcolor=WHITE, borderpad=0)
     for words, size in limits.items():
         figure.add_vline(x=size / KIB, line_dash="dash", line_color="#333333",
                          annotation_text=words, annotation_font_size=11,
@@ -75,12 +62,11 @@ def times(timed):
     """Times of `harness.trials` as bars with their quartiles, and the bound of each (Figure)."""
     labels, middle = timed["tile"] + " " + timed["d"], timed["ms"]
     low, high = middle - timed["ms, lower quartile"], timed["ms, upper quartile"] - middle
+    spread = dict(type="data", array=high, arrayminus=low, symmetric=False)
     bars = go.Bar(y=labels, x=middle, orientation="h", name="median, with quartiles",
-                  marker_color=COLOURS["blue"],
-                  error_x=dict(type="data", array=high, arrayminus=low, symmetric=False))
-    line = dict(width=3)
-    least = go.Scatter(y=labels, x=timed["least ms"], mode="markers", name="the least it can take",
-                       marker=dict(symbol="line-ns-open", size=22, line=line,
-                                   color=COLOURS["vermilion"]))
+                  marker_color=COLOURS["blue"], error_x=spread)
+    mark = dict(symbol="line-ns-open", size=22, line_width=3, color=COLOURS["vermilion"])
+    least = go.Scatter(y=labels, x=timed["least ms"], mode="markers", marker=mark,
+                       name="the least it can take")
     return go.Figure([bars, least]).update_layout(
         xaxis_title="time (ms)", yaxis_autorange="reversed", xaxis_rangemode="tozero")

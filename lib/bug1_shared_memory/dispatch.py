@@ -21,20 +21,7 @@ INSTANCES = tuple(f"{FP4_GEMM}/fp4_gemm_{d}.cu" for d in ("bf16", "fp16", "fp32"
 
 
 def extent(name, bits=0):
-    """The tile of an upstream name, in elements.
-
-    Parameters
-    ----------
-    name : str
-        As in ``128x128x256B`` or ``CtaShape128x128x256B``.
-    bits : int
-        Of an element, where the number before the B is bytes; 0 where it is passed on as elements.
-
-    Raises
-    ------
-    CollectionError
-        If it is no tile name.
-    """
+    """The tile of a name as ``128x128x256B``, in elements: of so many `bits` if its k is bytes."""
     found = re.fullmatch(r"(?:CtaShape)?(\d+)x(\d+)x(\d+)B", name)
     if not found:
         raise CollectionError(f"{name!r} is no tile name",
@@ -50,10 +37,7 @@ def code(text):
 
 
 def dispatched(file, sm=120):
-    """The tiles that a dense dispatch has cases for: name to (m, n, k) as passed on (dict).
-
-    A `file` that is not there, as in an installed package, has none.
-    """
+    """The tiles that a dense dispatch has cases for, if it is there: name to (m, n, k) (dict)."""
     text = code(file.read_text()) if file.is_file() else ""
     case = rf"case \w*(?:::)?CutlassTileConfigSM{sm}::CtaShape(\w+B):"
     cases = re.findall(case + r"\s*(?:return )?\w+\s*[<(]([^;]*);", text)
@@ -82,10 +66,7 @@ def instantiated(tree, tile, sm=120):
 
 
 def around(text, line):
-    """The heads of the blocks that are open at a line (from 0) of C++, or of an excerpt of it.
-
-    Functions, switches and branches, outermost first (list of str).
-    """
+    """The heads of the blocks that are open at a line (from 0) of C++, outermost first (list)."""
     until = sum(len(each) + 1 for each in text.split("\n")[:line])
     heads, start = [], 0
     for mark in re.finditer(r"[{};]", code(text)[:until]):
@@ -98,13 +79,9 @@ def around(text, line):
 
 
 def touched(tree, patch):
-    """The lines that a `Patch` takes from a tree or puts into it, and the blocks around them.
+    """The lines that a `Patch` takes from a tree or puts into it, and the blocks `around` them.
 
-    Returns
-    -------
-    DataFrame
-        A row a line: ``file``, ``line``, ``blocks`` (what `around` gives), and ``for SM120``:
-        whether the head of one of them names SM120 or a device of it.
+    Returns a DataFrame: file, line, blocks, for SM120 (whether one of them names it).
     """
     rows = []
     with patches.patched(tree, patch.path) as copy:

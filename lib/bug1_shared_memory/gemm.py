@@ -1,12 +1,9 @@
-"""Shared memory of CUTLASS's block-scaled GEMM kernels, as CUTLASS computes it.
-
-Sizes are compile-time constants, so nvcc's front end alone gives them: one translation unit holds
-many kernels, each leaves one device constant, and the constants are read out of the PTX.
-"""
+"""Shared memory of CUTLASS's block-scaled GEMM kernels: constants that nvcc's front end prints."""
 
 import os
 import re
 import struct
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,27 +14,9 @@ from lib import cache
 from lib.errors import CollectionError
 
 UNITS = Path(__file__).with_name("units")
-# Operand types: element and scale in C++, SM120's block-scaled type, and elements in 16 bytes.
-OPERANDS = {
-    "nvfp4": ("float_e2m1_t, float_ue4m3_t", "nv_float4_t<float_e2m1_t>", 32),
-    "mxfp8": ("float_e4m3_t, float_ue8m0_t", "mx_float8_t<float_e4m3_t>", 16),
-    "mxfp4": ("float_e2m1_t, float_ue8m0_t", "mx_float4_t<float_e2m1_t>", 128),
-}
-OUTPUTS = {"bf16": ("bfloat16_t", 16), "fp16": ("half_t", 16), "fp32": ("float", 32),
-           "fp4": ("float_e2m1_t", 4), "void": ("void", 16)}
-FUSIONS = {"linear": "Linear<{d}>", "default": "Default", "scatter": "Scatter<{d}>",
-           "scatter-swap": "ScatterSwap<{d}>", "quantize": "Quantize<{c}>"}
-# `array` is PtrArray for a grouped kernel.
-SCHEDULES = {"auto": "KernelScheduleAuto",
-             "cooperative": "cutlass::gemm::KernelTmaWarpSpecializedCooperative",
-             "1sm": "cutlass::gemm::Kernel{array}TmaWarpSpecialized1SmNvf4Sm100",
-             "2sm": "cutlass::gemm::Kernel{array}TmaWarpSpecialized2SmNvf4Sm100"}
-EPILOGUES = {"auto": "epi::collective::EpilogueScheduleAuto", "tma": "epi::TmaWarpSpecialized",
-             "1sm": "epi::{array}TmaWarpSpecialized1Sm", "2sm": "epi::{array}TmaWarpSpecialized2Sm"}
-SCHEDULERS = {"static": "cutlass::gemm::StaticPersistentScheduler",
-              "stream-k": "cutlass::gemm::StreamKScheduler",
-              "persistent": "cutlass::gemm::PersistentScheduler", "void": "void"}
-ARCHITECTURES = ("sm100", "sm120")
+CPP = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+OUTPUTS = CPP["d"]
+AT_ONCE = max(1, (os.cpu_count() or 1) // 2)  # 1.4 GB each; a report runs another notebook beside
 # unit::Answer of units/gemm.cuh: these, then offset and bytes of each part.
 FIELDS = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget"]
 PARTS = ["pipeline barriers", "scheduler", "scheduler response", "CLC response",
@@ -49,57 +28,35 @@ PARTS = ["pipeline barriers", "scheduler", "scheduler response", "CLC response",
 class Gemm:
     """A kernel: what a runner passes to CUTLASS's collective builders, and whose it is.
 
-    Attributes
-    ----------
-    tile : tuple of int
-        m, n and k of one block's tile, in elements.
-    d, c : str
-        Output and source type, of `OUTPUTS`.
-    a, b : str
-        Operand types, of `OPERANDS`; `b` is `a` if empty.
-    fusion : str
-        Of `FUSIONS`: ``linear`` is alpha times the accumulator, ``default`` the builder's own,
-        ``scatter`` the fused finalize.
-    fixed_stages : int
-        0 for StageCountAutoCarveout of the epilogue's SharedStorage.
-    name, product, version : str
-        The tile's upstream name, and who builds it.
-
-    Raises
-    ------
-    CollectionError
-        For what is unknown, and for a tile that no builder can take.
+    The words are those of gemm.toml; an error for another one, and for a tile that nobody can take.
     """
 
-    tile: tuple
-    d: str = "bf16"
-    a: str = "nvfp4"
+    tile: tuple  # m, n and k of one block's tile, in elements
+    d: str = "bf16"  # output type
+    a: str = "nvfp4"  # operand types; b is a's if empty
     b: str = ""
-    c: str = "void"
+    c: str = "void"  # source type
     grouped: bool = False
-    fusion: str = "linear"
+    fusion: str = "linear"  # alpha times the accumulator; scatter: the fused finalize
     schedule: str = "cooperative"
     epilogue_schedule: str = "tma"
     epilogue_blockscaled: bool = False
-    subtile: tuple = ()
+    subtile: tuple = ()  # of the epilogue; the builder chooses if empty
     swap_ab: bool = False
-    fixed_stages: int = 0
+    fixed_stages: int = 0  # 0: StageCountAutoCarveout of the epilogue's SharedStorage
     scheduler: str = "static"
     arch: str = "sm120"
-    name: str = ""
+    name: str = ""  # the tile's upstream name, and who builds it
     product: str = ""
     version: str = ""
 
     def __post_init__(self):
-        known = {"d": OUTPUTS, "c": OUTPUTS, "a": OPERANDS, "b": ["", *OPERANDS],
-                 "fusion": FUSIONS, "schedule": SCHEDULES, "epilogue_schedule": EPILOGUES,
-                 "scheduler": SCHEDULERS, "arch": ARCHITECTURES}
-        for field, values in known.items():
-            if getattr(self, field) not in values:
+        for field, known in (CPP | {"b": ["", *CPP["a"]], "c": OUTPUTS}).items():
+            if getattr(self, field) not in known:
                 raise CollectionError(f"{field}={getattr(self, field)!r} is unknown",
-                                      f"use one of: {', '.join(filter(None, values))}")
-        sizes = [size for size in self.tile if isinstance(size, int) and size >= 16]
-        if len(self.tile) != 3 or len(sizes) != 3 or any(size % 16 for size in sizes):
+                                      f"use one of: {', '.join(filter(None, known))}")
+        fine = [isinstance(size, int) and size >= 16 and size % 16 == 0 for size in self.tile]
+        if fine != [True] * 3:
             raise CollectionError(f"tile={self.tile} is no tile", "write (m, n, k) in elements, "
                                   "multiples of 16, as in (128, 128, 256)")
         if self.fixed_stages < 0:
@@ -128,16 +85,14 @@ class Gemm:
 
     def cpp(self):
         """The arguments of PROBE in units/gemm.cuh (str); names make no difference to it."""
-        a, b = OPERANDS[self.a], OPERANDS[self.b or self.a]
-        sm100 = self.arch == "sm100"
-        types = [f"Pair<{each[0]}>" if sm100 else each[1] for each in (a, b)]
+        a, b = CPP["a"][self.a], CPP["a"][self.b or self.a]
         (d, bits), (c, c_bits) = OUTPUTS[self.d], OUTPUTS[self.c if self.c != "void" else self.d]
         m, n, k = self.tile
-        any_cluster, array = sm100 and not self.fused, "PtrArray" if self.grouped else ""
-        order = "Col" if self.swap_ab else "Row"
+        array, order = "PtrArray" * self.grouped, "Col" if self.swap_ab else "Row"
+        any_cluster = self.arch == "sm100" and not self.fused
         return ", ".join(map(str, [
-            f"arch::{self.arch.capitalize()}", str(self.grouped).lower(),
-            types[0], a[2], types[1], b[2],
+            CPP["arch"][self.arch], str(self.grouped).lower(),
+            a[self.arch], a["align"], b[self.arch], b["align"],
             # With a pair of blocks the builder wants the tile of both.
             f"Extent<{m * (1 + self.pair)}, {n}, {k}>",
             "AnyCluster" if any_cluster else f"Extent<{1 + self.pair}, 1, 1>",
@@ -145,11 +100,12 @@ class Gemm:
             "cute::Shape<cute::_{}, cute::_{}>".format(*self.subtile) if self.subtile
             else "epi::collective::EpilogueTileAuto",
             "void" if self.c == "void" else c, order,
-            a[2] if self.grouped and self.fusion != "quantize" else 128 // c_bits,
+            a["align"] if self.grouped and self.fusion != "quantize" else 128 // c_bits,
             "void" if self.fused else d, order, 128 // bits,
-            EPILOGUES[self.epilogue_schedule].format(array=array),
-            FUSIONS[self.fusion].format(d=d, c=c), SCHEDULES[self.schedule].format(array=array),
-            self.fixed_stages, SCHEDULERS[self.scheduler]]))
+            CPP["epilogue_schedule"][self.epilogue_schedule].format(array=array),
+            CPP["fusion"][self.fusion].format(d=d, c=c),
+            CPP["schedule"][self.schedule].format(array=array),
+            self.fixed_stages, CPP["scheduler"][self.scheduler]]))
 
 
 def refusals(messages):
@@ -166,17 +122,10 @@ def refusals(messages):
 
 
 def ask(probes, front_end):
-    """Compile one unit of probes (`Gemm.cpp`); what CUTLASS refuses is taken out, the rest again.
+    """The numbers of unit::Answer, or why CUTLASS refuses, by probe (`Gemm.cpp`; dict).
 
-    Returns
-    -------
-    dict of str to (tuple of int, or str)
-        The numbers of unit::Answer, or the reason why it does not compile.
-
-    Raises
-    ------
-    CollectionError
-        If nvcc fails, and not for the sake of one kernel.
+    One unit asks for all; what is refused is taken out, and the rest compiled again. Raises
+    CollectionError if nvcc fails, and not for the sake of one kernel.
     """
     answers, todo = {}, list(probes)
     head = ['#include "gemm.cuh"', "using namespace unit;"]
@@ -202,23 +151,13 @@ def ask(probes, front_end):
     return answers
 
 
-def measure(gemms, front_end, at_once=max(1, (os.cpu_count() or 1) // 2)):
-    """Ask CUTLASS for the stages and bytes of kernels (sequence of Gemm), once.
+def measure(gemms, front_end, at_once=AT_ONCE):
+    """Ask CUTLASS for the stages and bytes of kernels (list of Gemm), once, some units `at_once`.
 
-    `at_once` units are compiled at the same time, 1.4 GB each: half the cores, since a report runs
-    another notebook beside.
-
-    Returns
-    -------
-    DataFrame
-        A row a kernel: `Gemm.row`, `FIELDS` (bytes; budget is the capacity that CUTLASS divides),
-        ``headroom`` (bytes, negative where the kernel does not fit), ``parts`` (part to (offset,
-        bytes)), ``cutlass`` (version), and ``error``: CUTLASS's own message where it refuses.
-
-    Raises
-    ------
-    CollectionError
-        If there is nothing to measure, or the compiler fails for a reason that is not one kernel's.
+    Returns a DataFrame, a row a kernel: `Gemm.row`, `FIELDS` (bytes; budget is the capacity that
+    CUTLASS divides), headroom (bytes, negative where the kernel does not fit), parts (part to
+    (offset, bytes)), cutlass (version), and error (CUTLASS's own message where it refuses). Raises
+    CollectionError if there is no kernel, and as `ask` does.
     """
     gemms = list(gemms)
     if not gemms:
@@ -241,9 +180,7 @@ def measure(gemms, front_end, at_once=max(1, (os.cpu_count() or 1) // 2)):
             "parts": dict(zip(PARTS, places)), "cutlass": front_end.version, "error": error})
     table = pd.DataFrame(rows, columns=[*gemms[0].row, *FIELDS, "parts", "cutlass", "error"])
     table[FIELDS] = table[FIELDS].astype("Int64")
-    headroom = table["budget"] - table["kernel"]
-    table.insert(table.columns.get_loc("budget") + 1, "headroom", headroom)
-    return table
+    return table.assign(headroom=table["budget"] - table["kernel"])
 
 
 def account(row):

@@ -3,18 +3,21 @@
 import json
 import subprocess
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lib.bug1_shared_memory import tiles
 from lib.bug1_shared_memory.binaries import build, executable
+from lib.bug1_shared_memory.gemm import OUTPUTS, Gemm
 from lib.bug1_shared_memory.operands import DTYPES, compare, draw
-from lib.bug1_shared_memory.programs import for_device
 from lib.errors import CollectionError
 from lib.instruments import timing
 
+PUBLISHED = Gemm(tiles.TENSORRT_LLM["128x128x128B"], name="128x128x128B", product="TensorRT-LLM")
+LARGE = [tiles.grouped(name, fused=True) for name in ("128x256x64B", "256x128x64B")]
 SECONDS = 300  # the longest that a program may run
 REPEATS, SEED = 30, 12141
 TIMED = (4096, 4096, 4096)  # m, n and k of what is timed
@@ -31,18 +34,52 @@ BOUNDS = {"bf16": 2.0**-7, "fp16": 2.0**-10, "fp32": 2.0**-11}
 PER_CLOCK = {9: 8192, 12: 4096}
 
 
+@dataclass(frozen=True)
+class Program:
+    """A program around one kernel."""
+
+    name: str  # the tile as upstream names it
+    kernel: str  # its C++ type, as units/harness.cuh takes it
+    operands: str  # nvfp4 or fp8
+    d: str  # output type, of operands.DTYPES
+    target: str  # what it is compiled for
+    why: str = "fits"  # what it is to show: fits, too large, another architecture
+
+
+def nvfp4(described, target, why="fits"):
+    """The program of a `gemm.Gemm`."""
+    kernel = f"unit::Gemm<{described.cpp()}>"
+    return Program(described.name, kernel, "nvfp4", described.d, target, why)
+
+
+def hopper(m, n, k, d="bf16", stages=0, why="fits"):
+    """The program of an FP8 kernel for SM90; `stages` 0 leaves their number to CUTLASS."""
+    kernel = f"harness::Hopper<{m}, {n}, {k}, {OUTPUTS[d][0]}, {stages}>"
+    return Program(f"{m}x{n}x{k}", kernel, "fp8", d, "sm_90a", why)
+
+
+def for_device(sm):
+    """What to try on a device (list of Program); empty where no kernel is described for it."""
+    if sm in (120, 121):
+        own, other = (f"sm_{each}a" for each in (sm, 241 - sm))
+        return [*(nvfp4(each, own) for each in tiles.of_tensorrt_llm()),
+                *(nvfp4(each, own, "too large") for each in LARGE),
+                nvfp4(PUBLISHED, other, "another architecture")]
+    if sm == 90:
+        return [*(hopper(128, 128, 128, d) for d in ("bf16", "fp16", "fp32")),
+                hopper(64, 128, 128), hopper(128, 256, 128),
+                hopper(128, 128, 128, stages=8, why="too large"),
+                *(nvfp4(each, "sm_121a", "another architecture") for each in (PUBLISHED, LARGE[0]))]
+    return []
+
+
 def run(program, path, operands, repeats=0, sample=256, random=None):
     """Run a built program; compare `sample` random rows of what it leaves; time it `repeats` times.
 
-    Returns
-    -------
-    dict
-        ``bytes`` asked and ``stages``; ``limit`` of the device (bytes); ``device``, ``image``,
-        ``asked``, ``left`` and ``ran``: CUDA's own errors of finding a device, of looking for an
-        image, of asking for the bytes, what was left after CUTLASS's initialisation, and of the
-        run; ``problem``, ``initialize`` and ``run``: CUTLASS's statuses; ``error`` (relative
-        Frobenius), ``unwritten`` (elements still poisoned); ``milliseconds`` and ``copy`` (lists;
-        of copying ``copied`` bytes); ``ended``, if the program did not end well.
+    Returns what units/harness.cuh says (dict): bytes asked, stages, the device's limit (bytes),
+    CUDA's own errors of each step (device, image, asked, left, ran), CUTLASS's statuses (problem,
+    initialize, run), milliseconds and copy (lists; of copying ``copied`` bytes); what `compare`
+    gives; and ended, if the program did not end well.
     """
     with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
         for name, content in operands.files.items():
@@ -67,11 +104,7 @@ def run(program, path, operands, repeats=0, sample=256, random=None):
 
 
 def bound(size, program, gpu, said):
-    """The least milliseconds of a product here, and what sets it.
-
-    ``memory``: the bandwidth that the program's own copy reached (bytes read and written);
-    ``tensor cores``: `PER_CLOCK` at the highest clock.
-    """
+    """The least milliseconds of a product, by its copy's bandwidth or `PER_CLOCK`, and by which."""
     m, n, k = size
     width = {"nvfp4": 9 / 16, "fp8": 1}[program.operands]
     moved = (m + n) * k * width + m * n * DTYPES[program.d].itemsize

@@ -1,22 +1,19 @@
-"""FlashInfer's grouped GEMM launcher itself: what its own macro builds, as shipped or patched."""
+"""FlashInfer's own code, asked: what its grouped launcher builds, and which tiles it would try."""
 
 import re
+import subprocess
 
 import pandas as pd
 
 from lib import cache
 from lib.bug1_shared_memory import dispatch, tiles
+from lib.bug1_shared_memory.gemm import UNITS
 from lib.errors import CollectionError
-from lib.instruments import nvcc
-from lib.subjects import patches, vendored
+from lib.instruments import nvcc, toolchain
+from lib.subjects import patches, vendored, wheels
 
-# Each instance is made to fail on purpose, with what is asked for in the message: bodies of kernels
-# are then never generated.
-PROBE = ("template <int Instance, int Bytes, int Stages> void told() "
-         '{ static_assert(Bytes < 0, "told"); }\n')
-CALL = ("told<__LINE__, int(sizeof(typename GemmKernel::SharedStorage)), "
-        "int(CollectiveMainloop::DispatchPolicy::Stages)>();")
 COLUMNS = ["name", "fused", "swap_ab", "arch", "pair"]
+CANDIDATES = ["sm", "kind", "tile", "cluster", "epilogue", "dynamic cluster"]
 
 
 def macro(kernel):
@@ -35,20 +32,21 @@ def offered(tree):
             for fused in (False, True) for swap in (False, True)]
 
 
-def on_sm100(tree, names=("128x64x128B", "128x128x128B", "128x256x128B")):
-    """Kernels of the same launcher for SM100, as far as its dispatch has them (list of Gemm)."""
+def on_sm100(tree):
+    """Some kernels of the same launcher for SM100, if its dispatch has them (list of Gemm)."""
     known = dispatch.grouped(tree, 100)
-    return [tiles.grouped(name, fused, arch="sm100", pair=pair) for name in names if name in known
+    names = [f"128x{n}x128B" for n in (64, 128, 256) if f"128x{n}x128B" in known]
+    return [tiles.grouped(name, fused, arch="sm100", pair=pair) for name in names
             for fused in (False, True) for pair in (False, True)]
 
 
 def revised(tree):
     """The version of our patch that fits a FlashInfer tree (`Patch`); an error if none does."""
-    names = sorted(patches.FOLDER.glob("01-shared-memory.revised.flashinfer-*.diff"))
-    for patch in map(patches.Patch, names):
+    paths = sorted(patches.FOLDER.glob("01-shared-memory.revised.flashinfer-*.diff"))
+    for patch in (known := [patches.Patch(path) for path in paths]):
         if patch.state(tree) == patches.READY:
             return patch
-    bases = ", ".join(patches.Patch(name).header["Base"] for name in names)
+    bases = ", ".join(patch.header["Base"] for patch in known)
     raise CollectionError(f"no revised patch fits {tree}", f"use a FlashInfer near these: {bases}")
 
 
@@ -64,31 +62,20 @@ def told(text):
     if not end:
         raise CollectionError("the launcher does not have the lines that are looked for",
                               "use a pinned FlashInfer")
-    return "\n".join(lines[:types] + [f"      {CALL} \\"] + lines[end - 1:])
+    return "\n".join(lines[:types] + ["      TOLD \\"] + lines[end - 1:])
 
 
 def ask(kernels, tree, front_end, *patch):
     """Have the launcher of a FlashInfer tree say the bytes and stages of kernels; once.
 
-    Parameters
-    ----------
-    kernels : sequence of Gemm
-        Grouped, NVFP4 with bf16 output, all of one architecture, that of `front_end`.
-    *patch : str
-        Files of patches/ to apply to a scratch copy first.
-
-    Returns
-    -------
-    DataFrame
-        A row a kernel: `COLUMNS`, ``stages``, ``kernel`` (bytes).
-
-    Raises
-    ------
-    CollectionError
-        If a patch does not apply, or the launcher does not compile, with the first message.
+    The kernels (list of Gemm) are grouped, NVFP4 with bf16 output, of `front_end`'s architecture;
+    files of patches/ are applied to a scratch copy first. Returns a DataFrame, a row a kernel:
+    `COLUMNS`, stages, kernel (bytes). Raises CollectionError if a patch does not apply, or the
+    launcher does not compile, with the first message.
     """
     with patches.patched(tree, *patch, files=[vendored.LAUNCHER]) as copy:
-        head = PROBE + told((copy / vendored.LAUNCHER).read_text()) + "\n" + vendored.NAMESPACE
+        probe = (UNITS / "launcher.h").read_text()
+        head = probe + told((copy / vendored.LAUNCHER).read_text()) + "\n" + vendored.NAMESPACE
     unit = head + "\n".join(map(macro, kernels)) + "\n}}}\n"
 
     def compile_unit(_):
@@ -105,7 +92,37 @@ def ask(kernels, tree, front_end, *patch):
         return said
 
     said = cache.remember("launcher", {**front_end.key, "unit": unit}, compile_unit).value
-    first = head.count("\n") + 1
-    rows = [[getattr(kernel, name) for name in COLUMNS] + said[str(first + index)]
-            for index, kernel in enumerate(kernels)]
+    rows = [[getattr(kernel, name) for name in COLUMNS] + said[str(line)]
+            for line, kernel in enumerate(kernels, head.count("\n") + 1)]
     return pd.DataFrame(rows, columns=[*COLUMNS, "stages", "kernel"])
+
+
+def heuristic(version):
+    """What TensorRT-LLM's heuristic in a pinned FlashInfer prints, called here, once (str)."""
+    tree, tc = wheels.source("flashinfer-python", version), toolchain.find()
+    front, unit = nvcc.of_flashinfer(version), UNITS / "heuristic.cpp"
+    include = [*vendored.launcher_include(tree), *front.extensions, front.headers, *tc.include]
+    runtime = next(tc.home.glob("lib*/libcudart_static.a"), None)
+    if runtime is None:
+        raise CollectionError(f"libcudart_static.a is missing from the toolchain {tc.home}",
+                              "the wheel nvidia-cuda-runtime holds it")
+
+    def call(folder):
+        program = folder / "candidates"
+        nvcc.host(unit, program, include, "-include", "cmath", "-DENABLE_FP4", "-DENABLE_FP8",
+                  "-DENABLE_BF16", libraries=(runtime, "-ldl", "-lpthread", "-lrt"))
+        printed = subprocess.run([program], capture_output=True, check=True).stdout.decode()
+        program.unlink()
+        return printed
+
+    inputs = {"wheel": front.identity, "cuda": tc.version, "unit": unit, "stubs": vendored.STUBS}
+    return cache.remember("heuristic", inputs, call).value
+
+
+def candidates(printed):
+    """What `heuristic` printed (DataFrame): tile is upstream's name, the last three are codes."""
+    rows = [line.split("\t") for line in printed.splitlines()]
+    found = pd.DataFrame([row for row in rows if row[2] != "none"], columns=CANDIDATES)
+    number = found["tile"].astype(int)  # m, n and k, three decimal digits each
+    found["tile"] = [f"{each // 1_000_000}x{each // 1000 % 1000}x{each % 1000}B" for each in number]
+    return found.astype({"sm": int})

@@ -21,7 +21,7 @@ class Operands:
     @property
     def size(self):
         """m, n and k."""
-        return len(self.a), len(self.b), self.a.shape[1]
+        return len(self.a), *self.b.shape
 
     def product(self, rows):
         """Rows (sequence of int) of A times B transposed, in float64."""
@@ -34,11 +34,7 @@ def e4m3(codes):
 
 
 def draw(kind, m, n, k, random):
-    """Fresh random operands of a numpy Generator; k is a multiple of 32.
-
-    `kind` ``nvfp4`` is any E2M1 code, with a scale of 1/4 to 3.75 for each 16 along k; ``fp8`` is
-    E4M3 of either sign, as large.
-    """
+    """Random operands of a numpy Generator; k is a multiple of 32, scales are of 1/4 to 3.75."""
     files, values = {}, []
     for name, rows in (("A", m), ("B", n)):
         if kind == "fp8":

@@ -3,31 +3,14 @@
 import ctypes
 import tempfile
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 
 from lib.errors import CollectionError
 from lib.instruments import devices, driver, toolchain
 
-# Writes the last word of its dynamic shared memory and reads it back: out[0] = value.
-PTX = """.version 8.8
-.target {target}
-.address_size 64
-.extern .shared .align 16 .b8 scratch[];
-.visible .entry touch(.param .u64 out, .param .u32 last, .param .u32 value) {{
-  .reg .b32 %r<6>; .reg .b64 %rd<3>;
-  ld.param.u64 %rd1, [out];
-  ld.param.u32 %r1, [last];
-  ld.param.u32 %r2, [value];
-  mov.u32 %r3, scratch;
-  add.u32 %r3, %r3, %r1;
-  st.volatile.shared.u32 [%r3], %r2;
-  ld.volatile.shared.u32 %r4, [%r3];
-  cvta.to.global.u64 %rd2, %rd1;
-  st.global.u32 [%rd2], %r4;
-  ret;
-}}
-"""
+PTX = Template(Path(__file__).with_name("touch.ptx").read_text())
 VALUE = 0x5A17
 OTHERS = ("sm_90a", "sm_100a", "sm_120a", "sm_121a")
 COLUMNS = ["asked", "bytes", "call", "status", "launch"]
@@ -37,7 +20,7 @@ def image(target):
     """The kernel assembled for a target (bytes); an error if ptxas does not know it."""
     with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
         source, cubin = Path(folder, "touch.ptx"), Path(folder, "touch.cubin")
-        source.write_text(PTX.format(target=target))
+        source.write_text(PTX.substitute(target=target))
         done = toolchain.find().run("ptxas", f"-arch={target}", source, "-o", cubin)
         if done.returncode:
             what = f"ptxas does not assemble for {target}: {done.stderr.strip()[:200]}"
@@ -63,12 +46,8 @@ def touch(cuda, function, size):
 def decide(sizes, cuda=None, gpu=None):
     """Ask the first GPU for sizes (bytes), its limit and one byte more; load images for `OTHERS`.
 
-    Returns
-    -------
-    DataFrame
-        ``asked`` (what), ``bytes``, ``call`` (the driver's), ``status`` (its name as CUDA gives
-        it, uncleared), ``launch`` (what came of one that uses the last byte, or nothing). Empty if
-        there is no GPU.
+    Returns a DataFrame, empty without a GPU: asked (what), bytes, call (the driver's), status (its
+    name as CUDA gives it, uncleared), launch (what came of one that uses the last byte, if any).
     """
     gpu = gpu or next(iter(devices.gpus()), None)
     if gpu is None:

@@ -13,35 +13,28 @@ TENSORRT_LLM = {"128x128x128B": (128, 128, 128), "128x128x256B": (128, 128, 256)
 TENSORRT_LLM_SM100 = {"128x64x128B": (128, 64, 128), "128x256x128B": (128, 256, 128),
                       "128x128x256B": (128, 128, 256), "128x256x256B": (128, 256, 256)}
 AUTO = {"schedule": "auto", "epilogue_schedule": "auto", "epilogue_blockscaled": True}
+# CUTLASS's example 79d, a grouped NVFP4 GEMM with NVFP4 output.
+EXAMPLE_79D = Gemm((128, 128, 128), "fp4", c="fp16", grouped=True, fusion="quantize",
+                   scheduler="void", name="128x128x128", product="CUTLASS example 79d", **AUTO)
 
 
-def dense(name, tile, d="bf16", product="TensorRT-LLM", **changes):
-    """nvfp4_nvfp4_gemm_template_sm120.h, and FlashInfer's runner since it took that over."""
-    return Gemm(tile, d, name=name, product=product, **changes)
-
-
-def grouped(name, fused=False, d="bf16", a="nvfp4", swap_ab=False, product="FlashInfer",
-            version="", arch="sm120", pair=False):
-    """moe_gemm_tma_ws_launcher.inl, its epilogue the builder's, or `fused`: it finalizes too."""
+def grouped(name, fused=False, d="bf16", a="nvfp4", swap_ab=False, version="", arch="sm120",
+            pair=False):
+    """FlashInfer's moe_gemm_tma_ws_launcher.inl; `fused`: its epilogue finalizes too (Gemm)."""
     fusion = ("scatter-swap" if swap_ab else "scatter") if fused else "default"
     kind = {"schedule": "auto", "epilogue_blockscaled": True}
     if arch == "sm100":
         kind = dict.fromkeys(("schedule", "epilogue_schedule"), f"{1 + pair}sm")
     tile = dispatch.extent(name, 4 if a == "nvfp4" else 8)
     return Gemm(tile, d, a, {"nvfp4": "", "mxfp8": "mxfp4"}[a], c=d, grouped=True, fusion=fusion,
-                swap_ab=swap_ab, scheduler="void", arch=arch, name=name, product=product,
+                swap_ab=swap_ab, scheduler="void", arch=arch, name=name, product="FlashInfer",
                 version=version, **kind)
 
 
-def example_79d():
-    """CUTLASS's example 79d, a grouped NVFP4 GEMM with NVFP4 output."""
-    return Gemm((128, 128, 128), "fp4", c="fp16", grouped=True, fusion="quantize",
-                scheduler="void", name="128x128x128", product="CUTLASS example 79d", **AUTO)
-
-
 def of_tensorrt_llm(outputs=("bf16", "fp16", "fp32")):
-    """TensorRT-LLM's dense SM120 kernels (list of Gemm)."""
-    return [dense(name, tile, d) for name, tile in TENSORRT_LLM.items() for d in outputs]
+    """TensorRT-LLM's dense SM120 kernels: nvfp4_nvfp4_gemm_template_sm120.h (list of Gemm)."""
+    return [Gemm(tile, d, name=name, product="TensorRT-LLM")
+            for name, tile in TENSORRT_LLM.items() for d in outputs]
 
 
 def of_sm100(outputs=("bf16",)):
@@ -53,10 +46,7 @@ def of_sm100(outputs=("bf16",)):
 
 
 def of_flashinfer(tree, version, outputs=("bf16",)):
-    """The SM120 kernels of a FlashInfer tree, tiles by its dispatch code (list of Gemm).
-
-    `outputs` are of `gemm.OUTPUTS`; kernels of MXFP8 have the first.
-    """
+    """The SM120 kernels of a FlashInfer tree; MXFP8's have the first output (list of Gemm)."""
     by, kernels = {"product": "FlashInfer", "version": version}, []
     text, swaps = runner(tree, "fp4_gemm_template_sm120.h")
     for name, tile in dispatch.dispatched(tree / vendored.DENSE_SM120).items():
@@ -64,8 +54,8 @@ def of_flashinfer(tree, version, outputs=("bf16",)):
             if "StageCount<2>" in text:  # 0.6.6
                 kernels += [Gemm(tile, d, fixed_stages=2, scheduler=each, name=name, **AUTO, **by)
                             for each in ("void", "stream-k")]
-            else:
-                kernels += [dense(name, tile, d, scheduler=each, swap_ab=swap, **by)
+            else:  # TensorRT-LLM's template, which it has taken over
+                kernels += [Gemm(tile, d, scheduler=each, swap_ab=swap, name=name, **by)
                             for each in ("static", "stream-k") for swap in swaps]
     names = dispatch.grouped(tree)
     kernels += [grouped(name, fused, d, swap_ab=swap, version=version) for name in names

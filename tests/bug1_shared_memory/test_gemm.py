@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lib import cache
-from lib.bug1_shared_memory import binaries, charts, dispatch, gemm, heuristic, launcher, optin, programs, tiles
+from lib.bug1_shared_memory import binaries, charts, dispatch, gemm, harness, launcher, optin, tiles
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import patches, vendored, wheels
@@ -40,7 +40,7 @@ def front():
 @pytest.fixture(scope="module")
 def measured(tree, front):
     """The kernels that the notebook measures, in its order, so that they come from the cache."""
-    kernels = tiles.of_tensorrt_llm() + tiles.of_flashinfer(tree, VERSION, ("bf16", "fp16")) + [tiles.example_79d()]
+    kernels = tiles.of_tensorrt_llm() + tiles.of_flashinfer(tree, VERSION, ("bf16", "fp16")) + [tiles.EXAMPLE_79D]
     return gemm.measure(kernels, front)
 
 
@@ -122,7 +122,7 @@ def test_headers_that_do_not_compile_are_no_kernels_fault(tmp_path):
 
 def test_what_cutlass_refuses_is_said_in_its_words_and_the_rest_is_measured(front):
     bare = dataclasses.replace(front, extensions=(), identity=front.identity + " without extensions")
-    kernels = [gemm.Gemm((128, 16, 128)), tiles.dense("128x128x128B", TILE), tiles.grouped("128x128x64B", fused=True)]
+    kernels = [gemm.Gemm((128, 16, 128)), gemm.Gemm(TILE), tiles.grouped("128x128x64B", fused=True)]
     table = gemm.measure(kernels, bare, at_once=1)
     assert list(table["error"] != "") == [True, False, True]
     assert "static assertion failed" in table["error"][0] and "no fused finalize" in table["error"][2]
@@ -186,7 +186,7 @@ def test_the_ends_of_a_macros_lines_are_one_below_the_other():
 def test_every_pinned_flashinfer_has_a_patch_and_a_launcher_that_is_read(version):
     tree = wheels.source("flashinfer-python", version)
     assert launcher.revised(tree).state(tree) == patches.READY
-    assert "told<__LINE__" in launcher.told((tree / vendored.LAUNCHER).read_text())
+    assert "TOLD" in launcher.told((tree / vendored.LAUNCHER).read_text())
     assert len(dispatch.grouped(tree)) >= 4 and dispatch.dispatched(tree / dispatch.DENSE[120])
 
 
@@ -220,7 +220,7 @@ def test_bytes_are_asked_once_and_again_when_the_unit_changes(cache_folder, monk
 
 
 def test_what_is_built_depends_on_every_unit_of_ours(monkeypatch, tmp_path):
-    program = programs.nvfp4(programs.PUBLISHED, "sm_121a")
+    program = harness.nvfp4(harness.PUBLISHED, "sm_121a")
     inputs = binaries.Unit(program, VERSION).inputs
     for path in gemm.UNITS.glob("*.cuh"):
         (tmp_path / path.name).write_text(path.read_text())
@@ -234,7 +234,7 @@ def test_what_is_built_depends_on_every_unit_of_ours(monkeypatch, tmp_path):
 
 
 def test_a_colour_recompiles_nothing():
-    for asking in ("gemm", "launcher", "binaries", "heuristic"):
+    for asking in ("gemm", "launcher", "binaries"):
         sources = cache.sources(f"lib.bug1_shared_memory.{asking}")
         assert not [name for name in sources if name.startswith("lib.evidence") or name.endswith(".charts")]
 
@@ -317,7 +317,7 @@ def test_the_launchers_tactics_are_each_tile_twice_twice(tree):
 
 
 def test_a_list_of_candidates_is_read_as_printed():
-    found = heuristic.candidates("100\tgrouped nvfp4\t128064128\t1001001\t1\t0\n100\tdense nvfp4\tnone\n120\tdense nvfp4\t256128128\t1001001\t0\t0\n")
+    found = launcher.candidates("100\tgrouped nvfp4\t128064128\t1001001\t1\t0\n100\tdense nvfp4\tnone\n120\tdense nvfp4\t256128128\t1001001\t0\t0\n")
     assert list(found["tile"]) == ["128x64x128B", "256x128x128B"] and list(found["sm"]) == [100, 120]
 
 

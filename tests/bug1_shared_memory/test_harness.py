@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.bug1_shared_memory import binaries, harness, operands, programs
+from lib.bug1_shared_memory import binaries, harness, operands
 from lib.errors import CollectionError
 from lib.instruments import devices
 
 RANDOM = np.random.default_rng(7)
-TILE = programs.hopper(128, 128, 128)
+TILE = harness.hopper(128, 128, 128)
 
 pytestmark = pytest.mark.xdist_group("01")
 
@@ -113,14 +113,14 @@ def test_what_does_not_compile_is_a_row_with_its_reason():
 
 @pytest.mark.parametrize("sm, targets", [(121, {"sm_121a", "sm_120a"}), (120, {"sm_120a", "sm_121a"}), (90, {"sm_90a", "sm_121a"}), (80, set()), (100, set())])
 def test_each_device_gets_its_own_programs(sm, targets):
-    found = programs.for_device(sm)
+    found = harness.for_device(sm)
     assert {each.target for each in found} == targets
     assert not found or {each.why for each in found} == {"fits", "too large", "another architecture"}
     assert all((each.target == f"sm_{sm}a") != (each.why == "another architecture") for each in found)
 
 
 def test_a_wrong_scale_would_be_seen():
-    published = replace(programs.nvfp4(programs.PUBLISHED, "sm_121a"), d="fp32")
+    published = replace(harness.nvfp4(harness.PUBLISHED, "sm_121a"), d="fp32")
     path = binaries.executable(published, "0.6.6", "reference")
     drawn = operands.draw("nvfp4", 130, 24, 96, RANDOM)
     scales = bytearray(drawn.files["SFA"])

@@ -1,4 +1,4 @@
-// Prints the candidate list of a TensorRT-LLM heuristic for four architectures: the real function, called. Read by heuristic.py.
+// Prints the candidate list of a TensorRT-LLM heuristic for four architectures: the real function, called. Read by launcher.py.
 // The heuristic and what it links against are included, since they share most of their headers.
 #include <cstdio>
 #include "tensorrt_llm/kernels/cutlass_kernels/cutlass_heuristic.cpp"
