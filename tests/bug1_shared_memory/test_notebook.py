@@ -78,6 +78,13 @@ def test_every_claim_of_the_bug_has_its_finding(findings):
                                            "1g": "confirmed", "1h": "refined", "1i": "refined", "1j": "refined"}
 
 
+def test_what_could_not_be_read_of_the_review_is_not_decided(findings):
+    """What a project says of itself is nothing about the person who keeps it."""
+    merged = findings["fp4-gemm.merged"]
+    assert (merged["verdict"], merged["tier"]) == ("refined", "reported")
+    assert [part["holds"] for part in merged["parts"]] == [True, None, None] and merged["parts"][1]["sources"]
+
+
 # Each verdict follows the data
 
 def bytes_of(name, size):
