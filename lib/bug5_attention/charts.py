@@ -24,17 +24,15 @@ def inventory(table, alt):
     return figures.Chart(drawn, counts, alt)
 
 
-def accepted(taken, sizes, alt):
-    """Instructions that each target takes by family (`figures.Chart`), of `isa.accepted`.
-
-    `sizes` is how many instructions each family has (Series).
-    """
-    shown = taken[DRAWN]
-    cells = go.Heatmap(z=shown.div(sizes, axis=0), x=shown.columns, text=shown, xgap=2, ygap=2,
-                       y=[f"{family} ({sizes[family]})" for family in shown.index],
+def accepted(answers, alt):
+    """How many instructions of each family a target takes (`figures.Chart`), of an `isa.matrix`."""
+    families = (answers[DRAWN] == "").groupby(answers["family"], sort=False)
+    sizes, taken = families.size(), families.sum()
+    cells = go.Heatmap(z=taken.div(sizes, axis=0), x=taken.columns, text=taken, xgap=2, ygap=2,
+                       y=[f"{family} ({size})" for family, size in sizes.items()],
                        texttemplate="%{text}", showscale=False,
                        colorscale=[[0, "white"], [1, figures.COLOURS["sky"]]])
     drawn = go.Figure(cells).update_layout(
         xaxis=dict(title="target", tickangle=-90),
         yaxis=dict(title="family (instructions)", autorange="reversed"))
-    return figures.Chart(drawn, shown.reset_index(), alt)
+    return figures.Chart(drawn, taken.reset_index(), alt)

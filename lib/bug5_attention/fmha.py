@@ -1,13 +1,13 @@
 """The fallback: FMHA v2 kernels, made by the generator that FlashInfer vendors, and compiled."""
 
 import importlib
-import os
 import re
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pandas as pd
 
@@ -17,38 +17,24 @@ from lib.instruments import nvcc, ptxas, sass
 from lib.subjects import vendored
 
 STUBS = Path(__file__).with_name("stubs")
-SIZES = (("shared", "BYTES_PER_SMEM"), ("threads", "THREADS"))  # ours, and the kernel traits'
 USED = re.compile(r"entry function.*?(\d+) bytes spill stores.*?Used (\d+) registers", re.S)
 
 
 @contextmanager
 def generator(tree):
-    """The two modules of a FlashInfer tree's kernel generator, imported without FlashInfer.
-
-    The current folder is a scratch one meanwhile. Raises CollectionError if there is no generator.
-    """
+    """The two modules of a FlashInfer tree's kernel generator alone, in a scratch folder."""
     place = Path(tree, vendored.FMHA_V2_GENERATOR)
     if not (place / "generate_kernels.py").is_file():
         raise CollectionError(f"this FlashInfer has no FMHA v2 generator ({place.name})",
                               "choose 0.6.6 or later")
     package = ModuleType("fmha_v2")
     package.__path__ = [str(place)]
-    before, writes, enabled = os.getcwd(), sys.dont_write_bytecode, os.environ.get("ENABLE_SM120")
-    sys.modules["fmha_v2"], sys.dont_write_bytecode, os.environ["ENABLE_SM120"] = package, True, "1"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                yield [importlib.import_module(f"fmha_v2.{name}")
-                       for name in ("generate_kernels", "generator_utils")]
-            finally:
-                os.chdir(before)
-    finally:
-        sys.dont_write_bytecode = writes
-        os.environ.pop("ENABLE_SM120")
-        os.environ.update({} if enabled is None else {"ENABLE_SM120": enabled})
-        for name in [name for name in sys.modules if name.partition(".")[0] == "fmha_v2"]:
-            del sys.modules[name]
+    with (tempfile.TemporaryDirectory() as folder, chdir(folder),
+          mock.patch.object(sys, "dont_write_bytecode", True),
+          mock.patch.dict("os.environ", ENABLE_SM120="1"),
+          mock.patch.dict(sys.modules, fmha_v2=package)):
+        yield [importlib.import_module(f"fmha_v2.{name}")
+               for name in ("generate_kernels", "generator_utils")]
 
 
 def enumerated(tree, modules, wired):
@@ -65,11 +51,7 @@ def enumerated(tree, modules, wired):
 
 
 def specifications(tree, wired=True):
-    """The kernels for SM120 that the generator of an unpacked FlashInfer wheel makes (DataFrame).
-
-    Those that FlashInfer wires to a function; else TensorRT-LLM's whole list, which is vendored
-    too. A row for each: name, dtype, layout, head size (of Q and K), and of V.
-    """
+    """The kernels for SM120 that FlashInfer wires, else TensorRT-LLM's whole list (DataFrame)."""
     with generator(tree) as modules:
         rows = [(name, spec.dtype, spec.input_layout.name, spec.head_size,
                  spec.head_size_v or spec.head_size)
@@ -86,25 +68,12 @@ def source(tree, name):
                                   "choose a name of fmha.specifications")
         spec, kernel, launcher = known[name]
         traits = "Kernel_traits_nl_tiled" if spec.tiled else "Kernel_traits_nl"
-        return modules[1].get_kernel_code(spec, kernel, launcher) + "".join(
-            f'\nextern "C" __device__ int {ours} = {traits}::{theirs};' for ours, theirs in SIZES)
+        code = modules[1].get_kernel_code(spec, kernel, launcher)
+        return f'{code}\nextern "C" __device__ int shared = {traits}::BYTES_PER_SMEM;'
 
 
 def build(tc, tree, name, target="sm_121a"):
-    """Generate a unit of `specifications`, a kernel for each mask, and compile it for a target.
-
-    Returns
-    -------
-    cache.Answer
-        ``kernel.cubin`` in its folder; its value has ``shared`` (bytes of dynamic shared memory
-        that the launcher asks for), ``threads`` (of a block), and for each kernel ``registers``
-        (of a thread) and ``spilled`` (bytes).
-
-    Raises
-    ------
-    CollectionError
-        If there is no such kernel, no C++ compiler, or it refuses, with its first error.
-    """
+    """Generate and compile a unit of `specifications`: kernel.cubin and its use (cache.Answer)."""
     def done(process):
         if process.returncode:
             raise CollectionError(f"the compiler refuses it: {nvcc.first_error(process.stderr)}",
@@ -122,10 +91,9 @@ def build(tc, tree, name, target="sm_121a"):
                         *(f"-I{path}" for path in include), unit, "-o", ptx))
             said = done(tc.run("ptxas", f"-arch={target}", "-v", ptx,
                                "-o", folder / "kernel.cubin"))
-            sizes = {ours: int(re.search(rf"\.u32 {ours} = (\d+)", ptx.read_text())[1])
-                     for ours, _ in SIZES}
-        spilled, registers = zip(*USED.findall(said))
-        return sizes | {"registers": list(map(int, registers)), "spilled": list(map(int, spilled))}
+            shared = int(re.search(r"\.u32 shared = (\d+)", ptx.read_text())[1])
+        spilled, registers = (max(map(int, each)) for each in zip(*USED.findall(said)))
+        return {"shared": shared, "registers": registers, "spilled": spilled}
 
     inputs = {"toolchain": tc.version, "flashinfer": tree.name, "kernel": name, "target": target,
               "stubs": [STUBS, vendored.STUBS]}
@@ -133,15 +101,7 @@ def build(tc, tree, name, target="sm_121a"):
 
 
 def compiled(tc, tree, names, target):
-    """What comes of compiling some kernels for a target.
-
-    Returns
-    -------
-    DataFrame
-        A row for each: kernel, refused (the compiler's first error, or empty), instructions (on the
-        tensor cores), shared memory and of (the target's limit, both in bytes), registers (of a
-        thread, at most), spilled (bytes, at most).
-    """
+    """What comes of `build` for some kernels (DataFrame): refused is its error, or empty."""
     limit, rows = ptxas.limits(tc, target)["shared memory per block"], []
     for name in names:
         try:
@@ -152,6 +112,5 @@ def compiled(tc, tree, names, target):
         used = sass.total(sass.opcodes(tc, (unit.folder / "kernel.cubin").read_bytes()).values())
         rows.append({"kernel": name, "refused": "", "instructions": ", ".join(used.index),
                      "shared memory (B)": unit.value["shared"], "of (B)": limit,
-                     "registers": max(unit.value["registers"]),
-                     "spilled (B)": max(unit.value["spilled"])})
+                     "registers": unit.value["registers"], "spilled (B)": unit.value["spilled"]})
     return pd.DataFrame(rows)

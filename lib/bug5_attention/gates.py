@@ -26,10 +26,7 @@ CHECK = re.compile(r"^( *)sm = get_sm_version\(\)\n\1if .*\n(?:\1 .*\n|\n)+", re
 
 
 def places(tree, project):
-    """Where a tree of ``flashinfer`` or ``tensorrt-llm`` chooses attention by GPU (DataFrame).
-
-    A row for each place that is here: gate, file, line, text.
-    """
+    """Where a tree of a project chooses attention by GPU: gate, file, line, text (DataFrame)."""
     rows = []
     for place in READ["place"][project]:
         path = Path(tree, place["file"])
@@ -41,11 +38,7 @@ def places(tree, project):
 
 
 def recorded():
-    """What was read of each gate in stored copies of TensorRT-LLM, and not asked (DataFrame).
-
-    Columns: gate, when (``before``, ``draft``, ``published``, ``never read``), a column for each of
-    `DEVICES` with ``trtllm-gen`` or ``fallback``, and read at (a link).
-    """
+    """What was read of each gate in stored copies of TensorRT-LLM, and not asked (DataFrame)."""
     rows = [[row["gate"], row["when"], *chosen(row["takes"]), row["read at"]]
             for row in READ["gate"]]
     return pd.DataFrame(rows, columns=["gate", "when", *COLUMNS, "read at"])
@@ -59,30 +52,18 @@ def chosen(taken):
 def asked(tree, patch=None):
     """Ask the gates of a TensorRT-LLM tree itself, those that it has, for each of `DEVICES`.
 
-    The two members of the C++ attention operator are compiled with the functions that they call; of
-    the Python check the statement about the GPU is run. A stand-in for CUDA gives the capability.
-    A patch is applied in a copy to those of its files that are here; only gates that it fits are
-    asked then.
-
-    Returns
-    -------
-    DataFrame
-        A row for each gate: gate, a column for each of `DEVICES`, and says (why not, to SM121).
-
-    Raises
-    ------
-    CollectionError
-        If the C++ compiler refuses the gate, or there is none.
+    With a `patch`, only those that it fits, patched in a copy. Returns a DataFrame: gate, a column
+    for each of `DEVICES`, says (why not, to SM121). An error if they do not compile.
     """
     here = [file for file in (CAPABILITY, OPERATOR, PYTHON) if tree and Path(tree, file).is_file()]
     rows = []
     if here:
         with wheels.scratch(tree, *here) as copy:
-            fits = {file: not patch.git(copy, f"--include={file}") for file in here
-                    if patch and file in patch.files}
-            if {CAPABILITY, OPERATOR} <= {*here} and (not patch or fits.get(OPERATOR)):
+            fits = [file for file in here if not patch
+                    or (file in patch.files and not patch.git(copy, f"--include={file}"))]
+            if CAPABILITY in here and OPERATOR in fits:
                 rows.append(["attention operator (C++)", *chosen(operator(copy)), ""])
-            if PYTHON in here and (not patch or fits.get(PYTHON)):
+            if PYTHON in fits:
                 answers = [check(copy, sm) for sm in DEVICES]
                 taken = [sm for sm, (fine, _) in zip(DEVICES, answers) if fine]
                 rows.append(["support check (Python)", *chosen(taken), answers[-1][1]])
@@ -90,7 +71,7 @@ def asked(tree, patch=None):
 
 
 def operator(tree):
-    """The architectures of `DEVICES` for which the C++ operator takes trtllm-gen (list of int)."""
+    """The `DEVICES` that the C++ operator sends to trtllm-gen (list); a stand-in for CUDA asks."""
     with tempfile.TemporaryDirectory() as folder:
         for name, file, wanted in (("functions.h", CAPABILITY, FUNCTIONS),
                                    ("members.h", OPERATOR, MEMBERS)):

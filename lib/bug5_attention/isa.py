@@ -29,11 +29,6 @@ class Instruction:
     text: str
     result: str = ""
 
-    @property
-    def scaled(self):
-        """Whether its operands carry block scales (bool)."""
-        return ".block_scale" in self.text
-
 
 INSTRUCTIONS = tuple(Instruction(family, name, *texts) for family, rows in READ["family"].items()
                      for name, texts in rows.items())
@@ -45,11 +40,7 @@ def ptx_version(tc):
 
 
 def assemble(tc, target, row):
-    """What ptxas makes of one instruction: a cubin (bytes), and why the target lacks it (str).
-
-    One of them is empty; what it takes has been through code generation. Raises CollectionError
-    if ptxas fails for another reason, as for a target that it does not know.
-    """
+    """What ptxas makes of an instruction: a cubin (bytes), and why the target lacks it, if so."""
     keep = f"st.shared.b32 [r1], {row.result};" if row.result else ""
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder, "k.ptx"), Path(folder, "k.cubin")
@@ -67,18 +58,16 @@ def assemble(tc, target, row):
 
 def by_target(tc, asked, targets, instructions, ask):
     """Remembered answers (DataFrame): family, instruction, block-scaled, and a column a target."""
-    def column(target):
-        return [ask(target, row) for row in instructions]
-
     def columns(_):
         with ThreadPoolExecutor(2) as pool:
-            return dict(zip(targets, pool.map(column, targets)))
+            answers = pool.map(lambda name: [ask(name, row) for row in instructions], targets)
+            return dict(zip(targets, answers))
 
     inputs = {"toolchain": tc.version, "asked": asked, "targets": targets,
               "kernel": READ["kernel"], "instructions": [repr(row) for row in instructions]}
     named = {"family": [row.family for row in instructions],
              "instruction": [row.name for row in instructions],
-             "block-scaled": [row.scaled for row in instructions]}
+             "block-scaled": [".block_scale" in row.text for row in instructions]}
     return pd.DataFrame(named | cache.remember("isa", inputs, columns).value)
 
 
@@ -91,29 +80,19 @@ def matrix(tc, targets=TARGETS, instructions=INSTRUCTIONS):
 def mnemonics(tc, targets, instructions=INSTRUCTIONS, wanted=sass.MATRIX):
     """The mnemonics in the machine code of each instruction that fit a pattern (DataFrame)."""
     def ask(target, row):
-        code, _ = assemble(tc, target, row)
-        return " ".join(op for op in dict.fromkeys(written(tc, code)) if wanted.match(op))
+        code, lacks = assemble(tc, target, row)
+        if lacks:
+            return ""
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(code)
+            file.flush()
+            written = sass.OPCODE.findall(tc.run("nvdisasm", file.name).stdout)
+        return " ".join(dict.fromkeys(op for _, op in written if wanted.match(op)))
     return by_target(tc, f"mnemonics {wanted.pattern}", targets, instructions, ask)
 
 
-def written(tc, code):
-    """The mnemonics of a cubin (bytes) with their modifiers, in their order (list of str)."""
-    if not code:
-        return []
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code)
-        file.flush()
-        return [op for _, op in sass.OPCODE.findall(tc.run("nvdisasm", file.name).stdout)]
-
-
-def accepted(answers):
-    """How many instructions of each family each target of a `matrix` takes (DataFrame)."""
-    targets = [name for name in answers if name in TARGETS]
-    return (answers[targets] == "").groupby(answers["family"], sort=False).sum()
-
-
 def takers(answers, rows):
-    """The targets that take at least one of some rows (Series of bool) of a `matrix` (list)."""
+    """The targets (list) of a `matrix` that take at least one of some rows (Series of bool)."""
     return [name for name in answers if name in TARGETS and (answers.loc[rows, name] == "").any()]
 
 
@@ -128,19 +107,14 @@ def named(*names):
 
 def cubin(tc, target, name="mma bf16"):
     """A cubin of ours (bytes) with one instruction, by its name, or CollectionError."""
-    row, = named(name)
-    code, lacks = assemble(tc, target, row)
+    code, lacks = assemble(tc, target, *named(name))
     if lacks:
         raise CollectionError(f"ptxas {tc.version}: {lacks}", "choose a target that has it")
     return code
 
 
 def loads(trials, sm):
-    """What the driver says to cubins on a GPU of architecture `sm` (DataFrame).
-
-    A trial is a name, a target as ``sm_100f``, and the cubin (bytes). A row for each: cubin,
-    target, documentation (whether CUDA's rule promises it) and driver (`cubins.load`).
-    """
+    """What CUDA's documentation and driver say to cubins (name, target, bytes) on SM `sm`."""
     rows = []
     for name, target, code in trials:
         number, kind = re.fullmatch(r"sm_(\d+)([af]?)", target).groups()

@@ -26,13 +26,7 @@ def compiler():
 
 
 def release(version):
-    """The unpacked wheel and the wheel of cubins of one FlashInfer release (two Paths).
-
-    Raises
-    ------
-    CollectionError
-        If not both are pinned, with the releases of which both are.
-    """
+    """The unpacked wheel and the wheel of cubins of a FlashInfer (two Paths); both are pinned."""
     names = ("flashinfer-python", "flashinfer-cubin")
     pinned = [{pin.version for pin in wheels.pins() if pin.name == name} for name in names]
     if version not in (whole := set.intersection(*pinned)):
@@ -44,21 +38,9 @@ def release(version):
 def answers(tc, tree, wheel, *names):
     """What the runner does on each of `DEVICES` in 72 cases, context and generation.
 
-    The harness (trtllm_gen.cpp) includes the headers of an unpacked FlashInfer, and the list of
-    kernels of its wheel of cubins, and stands in for the CUDA driver: it reports the compute
-    capability asked for, and notes the kernel instead of loading it. Patches (`names`) are applied
-    to a copy of the headers first.
-
-    Returns
-    -------
-    DataFrame
-        A row for each device and case: sm, case, outcome (``kernel``, ``no kernel`` or ``refused``)
-        and answer (the kernel's name, or what was thrown).
-
-    Raises
-    ------
-    CollectionError
-        If there is no C++ compiler or it refuses the unit, or a patch does not apply.
+    Patches (`names`) are applied to a copy of the headers first. Returns a DataFrame: sm, case,
+    outcome (kernel, no kernel or refused), answer (the kernel's name, or what was thrown). Raises
+    CollectionError if there is no C++ compiler, it refuses, or a patch does not apply.
     """
     version = subprocess.run([nvcc.host_compiler(), "--version"], capture_output=True, text=True)
     meta, = cubins.read(wheel, META)
