@@ -29,9 +29,10 @@ def fitting(number, root):
         whole = max(ready, key=lambda patch: len(patch.files), default=None)  # not a part
         chosen[kind] = whole.path.name if whole else ""
         if not chosen[kind]:
-            reason = "is applied already" if patches.APPLIED in states.values() else \
-                "fits no file of this release" if laid else "changes more than Python files"
-            why.append(f"The {kind} patch {reason}.")
+            why.append(f"The {kind} patch is applied already." if patches.APPLIED in states.values()
+                       else f"No {kind} patch fits this release." if laid else
+                       f"The {kind} patch changes more than Python files." if files else
+                       f"There is no {kind} patch.")
     return chosen, " ".join(why)
 
 

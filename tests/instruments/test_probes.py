@@ -348,14 +348,15 @@ def test_an_opened_gate_leads_to_the_next_error(here, laid):
     assert layers.loc[("as installed", "CUTLASS"), "error"] < 0.004
     asked = layers.xs("TRTLLM", level="requested")
     assert asked["exception"].to_dict() == {"as installed": "NotImplementedError", "published": "RuntimeError"}
-    assert "SM121" in asked["message"]["as installed"] and "The revised patch" in said
+    assert "SM121" in asked["message"]["as installed"] and "There is no revised patch." in said
 
 
 def test_which_patches_can_be_laid_over_an_installation(laid, tmp_path):
     laid(**{"04__a_0published_0tensorrt__llm": FILE + OTHERWISE, "04__a_0revised_0tensorrt__llm": GATE.replace("gate.py", "gate.cpp")})
     assert trials.fitting(4, STANDIN) == (
         {"published": "", "revised": ""},
-        "The published patch fits no file of this release. The revised patch changes more than Python files.")
+        "No published patch fits this release. The revised patch changes more than Python files.")
+    assert trials.fitting(5, STANDIN)[1] == "There is no published patch. There is no revised patch."
 
 
 TREES = Path(os.environ.get("TRTLLM_TREES", Path(__file__).parents[3] / "shared" / "tensorrt-llm"))
