@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 
 from lib.errors import CollectionError
+from lib.instruments import devices
 from lib.report import commands, console, record, runner
 
 
 def parser():
     """The parser of all commands (argparse.ArgumentParser)."""
     whole = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
-    whole.add_argument("--notebooks", default=runner.FOLDER, help="the folder of the notebooks")
+    whole.add_argument("--notebooks", default=runner.FOLDER, help="their folder")
     whole.add_argument("--outputs", type=Path, default=record.REPOSITORY / "outputs",
                        help="the folder of what is made")
     whole.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS,
                        help="the longest that one cell may take")
-    whole.add_argument("--recorded", type=Path,
-                       help="the folder of recorded runs; recorded/ in that of what is made")
+    whole.add_argument("--recorded", type=Path, help="recorded runs; recorded/ in the outputs")
     each = whole.add_subparsers(required=True)
 
     report = each.add_parser("report", help=commands.report.__doc__)
@@ -32,8 +32,8 @@ def parser():
     recording.add_argument("--note", default="", help="what readers of the run should know of it")
     recording.set_defaults(run=commands.recording)
     for command in (report, recording):
-        command.add_argument("--jobs", type=int, default=commands.at_once(),
-                             help="notebooks at once; with a GPU one, so that none disturbs another")
+        command.add_argument("--jobs", type=int, default=1 if devices.gpus() else os.cpu_count(),
+                             help="notebooks at once; one by one with a GPU, to time undisturbed")
 
     notebook = each.add_parser("notebook", help=commands.notebook.__doc__)
     notebook.add_argument("number")
@@ -53,7 +53,7 @@ def main():
     try:
         sys.exit(bool(arguments.run(arguments)))
     except CollectionError as error:
-        console.warn(f"{error}")
+        console.warn(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         last = "recording" if arguments.run is commands.recording else "report"

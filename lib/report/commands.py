@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import papermill
 import yaml
 
 from lib import cache
@@ -19,21 +20,8 @@ from lib.subjects import tensorrt_llm, wheels
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")
 
 
-def at_once():
-    """How many notebooks to run at the same time: one a core, but one by one where a GPU is."""
-    return 1 if devices.gpus() else os.cpu_count()
-
-
-def bring():
-    """Bring every subject and the toolchain into the cache, and say what is there.
-
-    The requirements that cannot be had come back with the reason (dict), and the rest goes on.
-
-    Raises
-    ------
-    CollectionError
-        If a file in the cache is not what was pinned: it must not be examined.
-    """
+def fetch(_=None):
+    """Bring every subject and the toolchain into the cache; status 1 if one cannot be had."""
     steps = set()
 
     def one(wheel):
@@ -41,16 +29,15 @@ def bring():
         try:
             wheels.wheel(wheel.name, wheel.version, verify=True)
         except CollectionError as error:
-            if wheel.path.is_file():
+            if wheel.path.is_file():  # not what was pinned: it must not be examined
                 raise
             steps.add(error.next_step)
             console.warn(f"  {wheel.requirement} CANNOT BE HAD: {error.what}")
             return wheel, error.what
         if wheel.role == "subject" and wheel.name != "flashinfer-cubin":
             wheels.source(wheel.name, wheel.version)
-        came = "in the cache" if known else "fetched"
-        console.say(f"  {wheel.requirement} {came}, {wheel.bytes / 1e6:.1f} MB, "
-                    f"sha256 {wheel.sha256[:12]}…")
+        console.say(f"  {wheel.requirement} {'in the cache' if known else 'fetched'}, "
+                    f"{wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
         return wheel, ""
 
     console.say(f"subjects, in {cache.root()}")
@@ -64,14 +51,8 @@ def bring():
                 "  TensorRT-LLM: not here (neither installed, nor TRTLLM_SRC, nor the network); "
                 "recorded facts stand in")
     for step in sorted(steps):
-        console.say(f"  next: {step}; until then, what needs a missing subject fails, "
-                    "and the rest runs")
+        console.say(f"  next: {step}; what needs a missing subject fails, and the rest runs")
     return {wheel.requirement: reason for wheel, reason in brought if reason}
-
-
-def fetch(_=None):
-    """Bring every subject and the toolchain into the cache; status 1 if one cannot be had."""
-    return bool(bring())
 
 
 def publish(built):
@@ -86,20 +67,17 @@ def publish(built):
             os.rename(built / part, outputs / part)
 
 
-def job(arguments, path, built, **parameters):
-    """A notebook (Path) to run into ``built/notebooks`` (`runner.Job`)."""
-    return runner.Job(path, built / "notebooks" / path.name, parameters, arguments.cell_seconds)
+def job(arguments, path, folder, parameters):
+    """A notebook (Path) to run into a folder (`runner.Job`)."""
+    return runner.Job(path, folder / path.name, parameters, arguments.cell_seconds)
 
 
 def collect(arguments, built):
-    """Fetch, run all notebooks but the scoreboard into `built`, and write evidence.json once.
-
-    The jobs (list of runner.Job) and what it holds (dict) come back.
-    """
-    missing, started = bring(), datetime.now(UTC)
-    (built / "notebooks").mkdir()
+    """Fetch, run all notebooks but the scoreboard into `built`; its jobs and evidence come back."""
+    missing, started, folder = fetch(), datetime.now(UTC), built / "notebooks"
+    folder.mkdir()
     paths = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
-    jobs = [job(arguments, path, built) for path in paths if path.stem != site.SCOREBOARD]
+    jobs = [job(arguments, path, folder, {}) for path in paths if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
     console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
     found = [finding for each in jobs if each.output.is_file()
@@ -117,8 +95,9 @@ def report(arguments):
         recorded = machines.recorded(arguments.recorded or outputs / "recorded")
         others = [path.absolute() for path in (*recorded, *arguments.evidence)]
         jobs, kept = collect(arguments, built)
-        last = [job(arguments, path, built, evidence_json=str(built / "evidence.json"),
-                    others=os.pathsep.join(map(str, others)))
+        given = {"evidence_json": str(built / "evidence.json"),
+                 "others": os.pathsep.join(map(str, others))}
+        last = [job(arguments, path, built / "notebooks", given)
                 for path in Path(arguments.notebooks).glob(f"{site.SCOREBOARD}.ipynb")]
         console.follow(last, 1)
         shown = comparison.runs(kept, others)
@@ -151,13 +130,7 @@ def recording(arguments):
 
 
 def parse(pairs, known, name):
-    """Parameters for a notebook from ``name=value`` words; numbers and booleans are such.
-
-    Raises
-    ------
-    CollectionError
-        If a word is no such pair, or the notebook has no parameter of that name.
-    """
+    """Parameters (dict) from ``name=value`` words; numbers and booleans are such."""
     given = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -172,15 +145,15 @@ def parse(pairs, known, name):
 
 def notebook(arguments):
     """Run one notebook with parameters of the reader's, into outputs/single/."""
-    paths = sorted(Path(arguments.notebooks).glob(f"{arguments.number}*.ipynb"))
+    every = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
+    paths = [path for path in every if path.name.startswith(arguments.number)]
     if len(paths) != 1:
-        every = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
         raise CollectionError(f"{arguments.number!r} names {len(paths)} notebooks",
                               f"use the number of one of: {', '.join(path.stem for path in every)}")
-    given = parse(arguments.parameters, runner.parameters(paths[0]), paths[0].stem)
-    folder = arguments.outputs / "single"
+    [path], folder = paths, arguments.outputs / "single"
+    given = parse(arguments.parameters, list(papermill.inspect_notebook(str(path))), path.stem)
     folder.mkdir(exist_ok=True)
-    single = runner.Job(paths[0], folder / paths[0].name, given, arguments.cell_seconds)
+    single = job(arguments, path, folder, given)
     console.follow([single], 1)
     console.failures([single])
     console.details(record.findings(single.output))

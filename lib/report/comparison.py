@@ -44,15 +44,10 @@ class Runs:
 
 
 def runs(kept, others=None):
-    """This machine's run beside those of others (`Runs`), read and compared once.
+    """This machine's run (dict of evidence.json) beside others (`Runs`), read and compared once.
 
-    Parameters
-    ----------
-    kept : dict
-        What evidence.json of this machine holds.
-    others : str or iterable of Path, optional
-        Files, or folders that hold an evidence.json; a str has them apart by ``os.pathsep``. None
-        stands for the recorded runs.
+    `others` are such files or their folders (Paths, or a str with ``os.pathsep`` between them);
+    None stands for the recorded runs.
     """
     if isinstance(others, str):
         others = [each for each in others.split(os.pathsep) if each]
@@ -72,11 +67,8 @@ def steady(value):
 
 
 def places(one, other, shared=False, place=""):
-    """Where two values differ (list of (str, object, object)).
-
-    Each is a place as in ``kernels[3].bytes`` with both values, or `ABSENT`; with `shared`, names
-    that only one has are no difference.
-    """
+    """Where two values differ: list of (place as in ``kernels[3].bytes``, one's, the other's);
+    what only one has is `ABSENT` in the other, or with `shared` no difference."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = one.keys() & other.keys() if shared else one.keys() | other.keys()
         return [found for name in sorted(names)
@@ -90,7 +82,7 @@ def places(one, other, shared=False, place=""):
 
 
 def unlike(one, other):
-    """What differs between two findings (dict or None) about a claim: of `UNLIKE`, or nothing."""
+    """What differs between two findings (dict or None) about a claim: of `UNLIKE`, or ""."""
     if one is None or other is None:
         return "" if one is other else "missing"
     return next((what for what in ("verdict", "tier") if one[what] != other[what]), "")
@@ -104,11 +96,8 @@ def settings(run):
 
 
 def compare(one, other):
-    """What two runs say differently (`Comparison`), of `one` first.
-
-    The other way round it is the same with the sides exchanged. Where one of the two `Machine` is
-    `older`, only the values under names that both have are compared.
-    """
+    """What two runs (`Machine`) say differently (`Comparison`); of an `older` one, only the values
+    under names that both have are compared."""
     shared = one.older or other.older
     mine, theirs = settings(one.run), settings(other.run)
     ids = sorted(one.by_id.keys() & other.by_id.keys())
@@ -127,12 +116,9 @@ def compare(one, other):
 
 
 def html(part, shown):
-    """A part of the section about machines as HTML (`IPython.display.HTML`), of `Runs`.
-
-    The parts are ``claims`` (a table, claims down, one column a machine), ``apart`` (where they
-    differ, in words) and ``elsewhere`` (what only other machines found).
-    """
-    module = scoreboard.TEMPLATES.get_template("machines.html.j2").module
+    """Of `Runs` (HTML) the ``claims`` (claims down, machines across), where they are ``apart``,
+    or what was found only ``elsewhere``."""
+    module = scoreboard.template("machines").module
     if part == "claims":
         every = [shown.here, *shown.others]
         tallies = {each: scoreboard.tally(each.findings) for each in every}

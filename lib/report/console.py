@@ -1,5 +1,6 @@
 """What the commands say in the terminal: progress, failures, the scoreboard of a run."""
 
+import sys
 import time
 
 from rich.console import Console
@@ -7,16 +8,13 @@ from rich.live import Live
 from rich.table import Table
 
 from lib import evidence
-from lib.evidence import claims
 from lib.report import runner, scoreboard
 
 BEAT = 15  # seconds between two lines about a notebook, where there is no terminal
-console = Console()
-
-
-def say(text, **style):
-    """Print a line as it is: no markup, no colours of rich's own choice."""
-    console.print(text, highlight=False, markup=False, **style)
+# Lines as they are: no markup, no colours of rich's own choice, and none is wrapped in a log.
+console = Console(markup=False, highlight=False, soft_wrap=True,
+                  width=None if sys.stdout.isatty() else 200)
+say = console.print
 
 
 def warn(text):
@@ -35,25 +33,21 @@ def progress(jobs):
 
 
 def follow(jobs, at_once):
-    """Run jobs and show how far they are.
-
-    In a terminal that is a live table, else a line for every change of state and every 15 s.
-    """
+    """Run jobs, with a live table in a terminal, else a line for each change and every `BEAT`."""
     if console.is_terminal:
         with Live(progress(jobs), console=console, refresh_per_second=5) as live:
             for jobs in runner.run(jobs, at_once):
                 live.update(progress(jobs))
         return
-    said, last = {}, time.monotonic()
+    said = {}
     for jobs in runner.run(jobs, at_once):
-        beat = time.monotonic() - last > BEAT
-        last = time.monotonic() if beat else last
         for job in jobs:
-            if said.get(job.name) != job.state or (beat and job.state == runner.RUNNING):
-                said[job.name] = job.state
-                line = (f"{job.name}: {job.state}, cell {job.cell} of {job.cells}, "
-                        f"{job.elapsed:.0f} s {job.error}")
-                print(line.rstrip(), flush=True)
+            state, when = said.get(job.name, ("", 0))
+            silent = time.monotonic() - when > BEAT
+            if state != job.state or (silent and state == runner.RUNNING):
+                said[job.name] = job.state, time.monotonic()
+                say(f"{job.name}: {job.state}, cell {job.cell} of {job.cells}, "
+                    f"{job.elapsed:.0f} s {job.error}".rstrip())
 
 
 def failures(jobs):
@@ -65,26 +59,22 @@ def failures(jobs):
 
 def board(found):
     """Print one screen: bugs down, verdicts across, each claim by its id."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("bug", *evidence.VERDICTS):
-        table.add_column(column)
+    table = Table("bug", *evidence.VERDICTS, box=None, padding=(0, 2, 0, 0))
     decided = scoreboard.decided(found)
     for bug, name in scoreboard.BUGS.items():
-        mine = [(claim.id, finding["verdict"]) for claim, finding in decided
-                if claim.bug == bug and finding]
-        cells = [" ".join(id for id, verdict in mine if verdict == column)
+        cells = [" ".join(claim.id for claim, finding in decided if claim.bug == bug
+                          and finding and finding["verdict"] == column)
                  for column in evidence.VERDICTS]
-        if mine:
+        if any(cells):
             table.add_row(f"{bug or ''} {name}", *cells)
-    console.print(table)
+    say(table)
     missing = sum(finding is None for _, finding in decided)
-    rest = f"no finding yet for {missing} of {len(claims.ledger())} claims" if missing \
-        else "every claim has one"
-    console.print(f"{len(found)} findings; {rest}")
+    say(f"{len(found)} findings; " + (f"no finding yet for {missing} of {len(decided)} claims"
+                                      if missing else "every claim has one"))
 
 
 def beside(shown):
-    """Print which other machines are in the report (`Runs`), and which files are not, and why."""
+    """Print which other machines are in the report (`Runs`), and why some files are not."""
     for machine in shown.others:
         say(f"beside this machine: {machine.label}, {len(machine.findings)} findings")
     for path, reason in shown.refused:

@@ -53,8 +53,8 @@ class Machine:
 
 def legible(text, most):
     """A name as it may be shown: printable, in one line, at most `most` characters."""
-    shown = "".join(each if each.isprintable() else " " for each in str(text))
-    text = " ".join(shown.split())
+    printable = "".join(each if each.isprintable() else " " for each in str(text))
+    text = " ".join(printable.split())
     return text if len(text) <= most else text[:most - 1] + "…"
 
 
@@ -69,26 +69,19 @@ def depth(value):
 
 
 def read(path):
-    """The evidence of another machine (dict), from its file or the folder of it; it is not trusted.
-
-    Raises
-    ------
-    CollectionError
-        If it is missing, unreadable, damaged, of another form, or too much to be shown.
-    """
+    """The evidence of another machine (dict), from its file or folder; it is not trusted."""
     path = Path(path, "evidence.json") if os.path.isdir(path) else Path(path)
     kept = record.read(path, LARGEST)
     if len(kept["findings"]) > MOST or depth(kept) > DEEPEST:
-        raise CollectionError(
-            f"{path} holds {len(kept['findings']):,} findings, in {depth(kept)} levels; "
-            f"at most {MOST:,} in {DEEPEST} are shown", "make it anew with make record")
+        raise CollectionError(f"{path} holds {len(kept['findings']):,} findings, in {depth(kept)} "
+                              f"levels; at most {MOST:,} in {DEEPEST} are shown",
+                              "make it anew with make record")
     return kept
 
 
 def recorded(folder=record.REPOSITORY / "outputs" / "recorded"):
     """The folders of recorded runs (list of Path), in the order of their names."""
-    found = folder.glob("*") if folder.is_dir() else []
-    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def here(kept):
@@ -97,12 +90,8 @@ def here(kept):
 
 
 def gather(paths):
-    """Read what can be shown of other machines, and say why not of the rest.
-
-    `paths` are files, or folders that hold an evidence.json. No two machines (list of Machine) have
-    one label or page, and a run that was given twice is there once; what is refused is a list of
-    (end of the path, reason).
-    """
+    """Read what can be shown (list of Machine, no two of one label or page, and no run twice), and
+    say why not of the rest (list of the path's end and the reason)."""
     machines, refused, labels, slugs = [], [], {HERE}, set()
     for path in paths:
         try:
@@ -116,10 +105,9 @@ def gather(paths):
             continue
         stated = kept["run"].get("name") or kept["run"]["machine"]["name"]
         name = legible(stated, 40) or "a machine"
-        label = unused(name, labels, "{} ({})")
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "machine"
-        slug = unused(slug, slugs, "{}-{}")
-        machines.append(Machine(label, slug, kept["run"], kept["findings"]))
+        machines.append(Machine(unused(name, labels, "{} ({})"), unused(slug, slugs, "{}-{}"),
+                                kept["run"], kept["findings"]))
     return machines, refused
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,22 +24,13 @@ PACKAGES = ("torch", "papermill", "nbconvert", "pandas", "plotly", "cuda-core", 
 
 
 def commit():
-    """The commit of this checkout, with ``+`` if files differ from it; else ``unknown`` (str).
-
-    ``SM12X_COMMIT`` states it for a copy of the tree.
-    """
-    def git(*arguments):
-        done = subprocess.run(["git", "-C", REPOSITORY, *arguments],
-                              capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    if stated := os.environ.get("SM12X_COMMIT"):
-        return stated
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    """``SM12X_COMMIT``, or this checkout's, with ``+`` if files differ; else ``unknown`` (str)."""
+    command = ["git", "-C", REPOSITORY, "describe", "--always", "--abbrev=40", "--exclude=*",
+               "--dirty=+"]
+    stated = os.environ.get("SM12X_COMMIT")
+    if not stated and shutil.which("git"):
+        stated = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return stated or "unknown"
 
 
 def compiler():
@@ -51,12 +43,9 @@ def compiler():
         return found | {"version": "none", "why": error.what}
 
 
-def describe(started, finished, failed=None, missing=None):
-    """What a run is: machine, versions, pinned subjects with SHA-256, times and commit (dict).
-
-    The times are datetimes with a time zone. `failed` has notebooks with cell and error, `missing`
-    subjects that could not be had with the reason (dict of str to str each).
-    """
+def describe(started, finished, failed, missing):
+    """What a run is (dict): machine, versions, pinned subjects, times (datetimes) and commit;
+    notebooks that failed with their error, and missing subjects with the reason (dict of str)."""
     gpus, processor = devices.gpus(), platform.machine()
     return {
         "machine": {
@@ -68,7 +57,7 @@ def describe(started, finished, failed=None, missing=None):
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "subjects": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256}
                      for wheel in wheels.pins()],
-        "toolchain": compiler(), "failed": failed or {}, "missing": missing or {},
+        "toolchain": compiler(), "failed": failed, "missing": missing,
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"), "commit": commit(),
     }
@@ -76,35 +65,23 @@ def describe(started, finished, failed=None, missing=None):
 
 def findings(notebook):
     """The findings that an executed notebook (Path) shows; of one id the last (list of dict)."""
-    found = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if finding := output.get("data", {}).get(evidence.MIME):
-                found[finding["id"]] = finding
-    return list(found.values())
+    shown = [output.get("data", {}).get(evidence.MIME)
+             for cell in nbformat.read(notebook, as_version=4).cells
+             for output in cell.get("outputs", [])]
+    return list({finding["id"]: finding for finding in shown if finding}.values())
 
 
 def write(path, run, found, largest=None):
-    """Write evidence.json (Path) whole or not at all; what it holds comes back (dict).
-
-    `run` is as `describe` gives it, `found` has the findings. With `largest`, the most bytes that
-    it may have, it is written without white space.
-
-    Raises
-    ------
-    CollectionError
-        If it is not as the schema says, two notebooks state one id, or it is too large.
-    """
+    """Write evidence.json (Path) whole or not at all (its dict): in `largest` bytes, if stated."""
     record = {"schema": 2, "run": run, "findings": found}
     check(record, path.name)
     text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)
     if largest and (size := len(text.encode()) + 1) > largest:
         sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found), reverse=True)
         most = ", ".join(f"{id} {each:,} B" for each, id in sizes[:5])
-        raise CollectionError(
-            f"the evidence has {size:,} B, and a recorded run may have {largest:,} B; "
-            f"the largest findings: {most}",
-            "keep fewer rows in the values of these findings, and record again")
+        raise CollectionError(f"the evidence has {size:,} B, and a recorded run may have "
+                              f"{largest:,} B; the largest findings: {most}",
+                              "keep fewer rows in the values of these findings, and record again")
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(text + "\n")
     os.replace(unfinished, path)
@@ -117,13 +94,7 @@ def compact(value):
 
 
 def check(record, name):
-    """Hold a record against the schema, and its ids against each other.
-
-    Raises
-    ------
-    CollectionError
-        With `name` and the first difference, or the ids that are stated twice.
-    """
+    """Hold a record against the schema, and its ids against each other, or a CollectionError."""
     evidence.validate(record, evidence.SCHEMA, name)
     ids = [each["id"] for each in record["findings"]]
     if twice := sorted({each for each in ids if ids.count(each) > 1}):
@@ -132,10 +103,7 @@ def check(record, name):
 
 
 def portable(value):
-    """A record that can be passed on: no lines of others' source (``code``), no machine's paths.
-
-    The cache, this checkout, its environment and the home folder get words instead.
-    """
+    """A record that can be passed on: no lines of others' source (``code``), words for paths."""
     folders = {cache.root(): "<cache>", sys.prefix: "<environment>", REPOSITORY: "<checkout>",
                Path.home(): "~"}
     words = {str(place): word for place, word in folders.items() if len(Path(place).parts) > 1}
@@ -154,16 +122,9 @@ def portable(value):
 
 
 def keep(folder, name, run, found, scratch):
-    """Keep a finished run as ``<folder>/<name>/evidence.json`` (Path): results only.
+    """Keep a finished run as ``<folder>/<name>/evidence.json`` (Path), its findings marked so.
 
-    The run gets the name, each finding is marked as recorded. `scratch` is a folder on the same
-    disk to write in first.
-
-    Raises
-    ------
-    CollectionError
-        If the name cannot be used, there is no finding, or it is larger than `LARGEST` bytes; the
-        last one then stays as it was.
+    It is written in `scratch` first, on the same disk: the last one stays if that is refused.
     """
     named(name)
     if not found:
@@ -177,28 +138,21 @@ def keep(folder, name, run, found, scratch):
 
 
 def named(name):
-    """Refuse (CollectionError) a name that a recorded run cannot have: see `NAME`."""
+    """Refuse (CollectionError) a name that is no `NAME`."""
     if not NAME.fullmatch(name):
         raise CollectionError(f"{name!r} cannot be the name of a recorded run",
                               "use letters, digits, -, _ and ., as in: make record NAME=h100")
 
 
 def read(path, largest=None):
-    """Read an evidence.json (dict), at most `largest` bytes; one of schema 1 is upgraded to 2.
-
-    Raises
-    ------
-    CollectionError
-        If it is missing, no file, too large, unreadable, no JSON, or not as the schema says.
-    """
+    """Read an evidence.json (dict) of at most `largest` bytes, one of schema 1 as if of 2."""
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")
 
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise CollectionError(f"{path} is no file",
-                                  "name an evidence.json, or the folder that holds it")
+            raise CollectionError(f"{path} is no file", "name an evidence.json, or its folder")
         if (size := path.stat().st_size) > (largest or size):
             raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read",
                                   "keep fewer rows in the values of its findings")
@@ -210,13 +164,11 @@ def read(path, largest=None):
         raise CollectionError(f"{path} cannot be read: {error.strerror}",
                               "make it readable, or name another file") from error
     except (ValueError, RecursionError) as error:
-        raise CollectionError(f"{path} is damaged: {error}",
-                              "make it anew with make report") from error
+        raise CollectionError(f"{path} is damaged: {error}", "make it with make report") from error
     stated = record.get("schema") if isinstance(record, dict) else None
     if stated not in (1, 2):
-        raise CollectionError(
-            f"{path} is of schema {str(stated)[:20]}, and this collection reads 1 and 2",
-            "make it anew with this collection")
+        raise CollectionError(f"{path} is of schema {str(stated)[:20]}, and 1 and 2 are read",
+                              "make it anew with this collection")
     record = evidence.upgraded(record)
     check(record, str(path))
     return record

@@ -13,20 +13,20 @@ from lib.report import record
 
 BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "attention kernels",
         0: "the whole"}
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
-    trim_blocks=True)
+FOLDER = Path(__file__).with_name("templates")
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
+                               trim_blocks=True)
 TEMPLATES.filters["brief"] = evidence.brief
+TEMPLATES.policies["json.dumps_kwargs"] = {}  # names in their own order
+
+
+def template(name):
+    """One of our templates (jinja2.Template), by its name without the endings."""
+    return TEMPLATES.get_template(f"{name}.html.j2")
 
 
 def load(path=""):
-    """The evidence of a run (dict), from its evidence.json; empty for ``outputs/evidence.json``.
-
-    Raises
-    ------
-    CollectionError
-        If it is missing, damaged or of another form.
-    """
+    """The evidence of a run (dict), from its evidence.json; by default that of the last report."""
     return record.read(path or record.REPOSITORY / "outputs" / "evidence.json")
 
 
@@ -48,11 +48,8 @@ def tally(findings):
 
 
 def html(part, findings):
-    """A part of the scoreboard as HTML (`IPython.display.HTML`).
-
-    The parts are ``tally``, ``board`` (bugs down, beats across) and ``claims`` (one row each).
-    """
-    module = TEMPLATES.get_template("scoreboard.html.j2").module
+    """The ``tally``, the ``board`` (bugs down, beats across) or the ``claims`` of a run (HTML)."""
+    module = template("scoreboard").module
     if part == "tally":
         return HTML(module.tally(tally(findings), len(claims.ledger())))
     if part == "claims":
@@ -65,13 +62,7 @@ def html(part, findings):
 
 
 def complete(findings):
-    """Nothing, if every claim of the ledger has a finding.
-
-    Raises
-    ------
-    CollectionError
-        With the claims that have none.
-    """
+    """Nothing if every claim of the ledger has a finding, else a CollectionError with the rest."""
     if missing := [claim.id for claim, finding in decided(findings) if finding is None]:
         raise CollectionError(f"no finding speaks to the claims {', '.join(missing)}",
                               "see which notebook failed, or state the finding there")
@@ -90,17 +81,16 @@ def on_a_spark(findings):
 
 
 def short(findings, words):
-    """The account in a line a claim (`IPython.display.Markdown`), in the order of `words`.
+    """The account in a line a claim that has a finding (Markdown), in the order of `words`.
 
-    `words` has for a claim what a verdict comes to (dict of str to dict of str to str); a verdict
-    without words names the claim, and the parts of it that fail. The sentence of the finding that
-    decides follows. A claim that none decides has no line.
+    `words` has for a claim what each verdict comes to (dict of dict of str), else the claim is
+    named; the parts that fail a refined claim, and the finding's sentence, follow.
     """
     held, lines = claims.decide(findings), []
     for claim in words:
         if finding := held[claim]:
-            verdict, parts = finding["verdict"], finding["parts"]
-            failing = "; ".join(each["says"] for each in parts if each["holds"] is False)
+            verdict = finding["verdict"]
+            failing = "; ".join(each["says"] for each in finding["parts"] if each["holds"] is False)
             topic = f"{verdict.capitalize()}: {claims.ledger()[claim].text}."
             wrong = f" Not so: {failing}." if verdict == "refined" and failing else ""
             said = words[claim].get(verdict, topic)
@@ -109,8 +99,7 @@ def short(findings, words):
 
 
 def forward(findings, bug):
-    """A list about one bug that can be sent to an engineer (`IPython.display.Markdown`)."""
+    """A list about one bug that can be sent to an engineer (Markdown)."""
     lines = [f"- **{head(finding).capitalize()}**, claim {claim.id}: {finding['summary']}"
              for claim, finding in decided(findings) if claim.bug == bug and finding]
-    title = f"Bug {bug}: {BUGS[bug]}" if bug else BUGS[bug]
-    return Markdown(f"### {title}\n\n" + "\n".join(lines))
+    return Markdown(f"### Bug {bug}: {BUGS[bug]}\n\n" + "\n".join(lines))

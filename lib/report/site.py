@@ -1,10 +1,6 @@
-"""The site: executed notebooks through nbconvert with our templates, and pages beside them.
-
-Beside the notebooks stand an index with the scoreboard, a page a claim, and one a machine.
-"""
+"""The site: executed notebooks through nbconvert, an index, a page a claim, and one a machine."""
 
 import itertools
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -24,9 +20,9 @@ from lib.evidence import claims
 from lib.evidence.figures import PLOTLY
 from lib.fit import explorer
 from lib.report import comparison, record, scoreboard
+from lib.report.scoreboard import FOLDER, template
 
 COLLECTION = "Five bugs on SM12x"
-TEMPLATES = Path(__file__).with_name("templates")
 SCOREBOARD = "08-scoreboard"
 TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
@@ -36,41 +32,37 @@ SHOWN = [evidence.MIME, PLOTLY, explorer.MIME, "text/html", "image/svg+xml", "im
          "text/markdown", "text/plain"]  # of several forms of an output, the first
 
 
-def template(name):
-    """One of our templates (jinja2.Template), by its name without the endings."""
-    return scoreboard.TEMPLATES.get_template(f"{name}.html.j2")
-
-
 @dataclass
 class Page:
-    """The page of a notebook: its name and title, and what failed in it (or nothing)."""
+    """The page of an executed notebook; its first sentence describes it."""
 
     name: str
     title: str
+    description: str
     notebook: nbformat.NotebookNode
-    failed: str = ""
+    failed: str  # the cell that failed, and its error; or nothing
 
     @property
     def file(self):
         """The name of its page: the scoreboard is the index."""
         return "index" if self.name == SCOREBOARD else self.name
 
-    @property
-    def short(self):
-        """The number of the notebook, as in ``04``."""
-        return self.name.partition("-")[0]
 
-    @property
-    def description(self):
-        """The first sentence of prose, as plain text."""
-        prose = [line for line in opening(self.notebook).splitlines()
-                 if line.strip() and not line.startswith("#")]
-        return re.sub(r"[*_`]|\]\([^)]*\)|\[", "", prose[0]) if prose else self.title
-
-
-def opening(notebook):
-    """The source of the first cell of prose (str)."""
-    return next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
+def read_page(path):
+    """Read an executed notebook as a `Page`."""
+    notebook, failed = nbformat.read(path, as_version=4), ""
+    notebook.cells = [cell for cell in notebook.cells
+                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
+    prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = [line for line in next(prose, "").splitlines() if line.strip()] or [path.stem]
+    title = lines[0].lstrip("# ")
+    sentence = next((line for line in lines if not line.startswith("#")), title)
+    plain = re.sub(r"[*_`]|\]\([^)]*\)|\[", "", sentence)
+    return Page(path.stem, title, plain, notebook, failed)
 
 
 def sanitized(html):
@@ -85,82 +77,44 @@ def table_html(html):
     return Markup(box).format(sanitized(html))
 
 
-def script_json(value):
-    """JSON for the inside of a script element, out of which nothing in it can break."""
-    return Markup(json.dumps(value).replace("<", "\\u003c").replace("&", "\\u0026"))
+def code_label(cell):
+    """What the folded code of a cell is called: its first comment, or its number of lines."""
+    lines, tags = cell["source"].strip().splitlines(), cell.get("metadata", {}).get("tags", [])
+    if "parameters" in tags or "injected-parameters" in tags:
+        return "parameters" + " of this run" * ("parameters" not in tags)
+    comment = lines[0].lstrip("# ").strip() if lines[0].startswith("#") else ""
+    return comment or f"code, {len(lines)} line{'s' * (len(lines) != 1)}"
 
 
 class Exporter(HTMLExporter):
     """nbconvert's HTML exporter with the collection's template; one object makes one page."""
 
     def __init__(self):
-        self.macros = template("macros").module
-        self.numbers = itertools.count(1)
+        self.macros, self.numbers = template("macros").module, itertools.count(1)
         super().__init__(
-            template_name="collection", extra_template_basedirs=[str(TEMPLATES)],
+            template_name="collection", extra_template_basedirs=[str(FOLDER)],
             config=Config({"NbConvertBase": {"display_data_priority": SHOWN}}),
             filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich,
-                     "code_label": self.code_label})
+                     "code_label": code_label})
 
     def rich(self, data):
         """A finding's card; or the place of a chart or explorer, with its data and its table."""
         if finding := data.get(evidence.MIME):
             return self.macros.card(finding, claims.ledger().get(finding["claim"]))
         if picker := data.get(explorer.MIME):
-            return self.macros.explorer(script_json(picker["data"]), table_html(picker["table"]))
+            return self.macros.explorer(picker["data"], table_html(picker["table"]))
         drawing, table = data[PLOTLY], table_html(data.get("text/html", ""))
         alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
-        number = f"chart-{next(self.numbers)}"
-        return self.macros.chart(number, alt, script_json(drawing), table)
-
-    def code_label(self, cell):
-        """What the folded code is called: its first comment, or its number of lines."""
-        lines = cell["source"].strip().splitlines()
-        if "injected-parameters" in cell.get("metadata", {}).get("tags", []):
-            return "parameters of this run"
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            return "parameters"
-        first = lines[0].lstrip("# ").strip() if lines[0].startswith("#") else ""
-        return first or f"code, {len(lines)} line{'s' * (len(lines) != 1)}"
-
-
-def read_page(path):
-    """Read an executed notebook as a `Page`; its failed cell, if any, names itself."""
-    notebook = nbformat.read(path, as_version=4)
-    failed = ""
-    for number, cell in enumerate(notebook.cells, 1):
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
-    notebook.cells = [cell for cell in notebook.cells
-                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    first = (opening(notebook).strip() or path.stem).splitlines()[0]
-    return Page(path.stem, first.lstrip("# "), notebook, failed)
-
-
-def linked(body, pages):
-    """Lead links to notebooks of this run to their pages."""
-    for page in pages:
-        body = body.replace(f'href="{page.name}.ipynb', f'href="{page.file}.html')
-    return body
-
-
-def contents(body):
-    """The headings of a page (list of level, id and text), from its HTML."""
-    headings = BeautifulSoup(body, "html.parser").find_all(["h2", "h3"])
-    return [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶"))
-            for tag in headings if tag.get("id")]
+        return self.macros.chart(f"chart-{next(self.numbers)}", alt, drawing, table)
 
 
 def index(shown):
     """The body of an index for a run without a scoreboard of its own (str)."""
-    findings = shown.here.findings
-    parts = {part: table_html(scoreboard.html(part, findings).data)
-             for part in ("tally", "board", "claims")}
-    parts |= {name: sanitized(comparison.html(part, shown).data)
-              for name, part in (("machines", "claims"), ("apart", "apart"),
-                                 ("elsewhere", "elsewhere"))}
-    return template("index").render(collection=COLLECTION, **parts)
+    own = {part: table_html(scoreboard.html(part, shown.here.findings).data)
+           for part in ("tally", "board", "claims")}
+    beside = {part: sanitized(comparison.html(part, shown).data)
+              for part in ("claims", "apart", "elsewhere")}
+    return template("index").render(collection=COLLECTION, own=own, beside=beside)
 
 
 def claim_page(claim, deciding, shown):
@@ -176,28 +130,29 @@ def machine_page(machine, found, findings):
     """The body of the page of another machine, with its `comparison.Comparison` (str)."""
     same = {each["id"]: f"{each['notebook']}.ipynb#{each['id']}" for each in findings
             if each["values"] == machine.by_id.get(each["id"], {}).get("values")}
-    return template("machine").render(machine=machine, found=found, links=same,
-                                      ledger=claims.ledger(),
-                                      tally=scoreboard.tally(machine.findings))
+    return template("machine").render(
+        machine=machine, found=found, links=same, ledger=claims.ledger(),
+        tally=scoreboard.tally(machine.findings))
 
 
 def build(run, target, shown):
-    """Make the site of a run in `target` (an empty Path); its ``index.html`` comes back.
-
-    `run` is a folder with ``notebooks/`` (executed) and ``evidence.json``, and `shown` what that
-    holds, with the machines beside it (`comparison.Runs`), each of which gets a page.
-    """
+    """Make the site in `target` (an empty Path) of a run: the folder of its executed
+    ``notebooks/`` and ``evidence.json``, and what is shown of it (`comparison.Runs`)."""
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
     here, shell = shown.here, template("page")
     notices = {"failures": [page for page in pages if page.failed], "refused": shown.refused,
                "missing": here.run.get("missing")}
 
     def write(name, title, description, body, **more):
+        for page in pages:  # links to notebooks of this run lead to their pages
+            body = body.replace(f'href="{page.name}.ipynb', f'href="{page.file}.html')
+        toc = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶"))
+               for tag in BeautifulSoup(body, "html.parser").select("h2[id], h3[id]")]
         html = shell.render(
-            name=name, title=title, description=description, body=Markup(linked(body, pages)),
+            name=name, title=title, description=description, body=Markup(body), toc=toc,
             collection=COLLECTION, pages=pages, others=shown.others, run=here.run,
-            toc=contents(body), charts='class="plot"' in body,
-            explorer='class="explorer"' in body, **(notices if name == "index" else {}), **more)
+            charts='class="plot"' in body, explorer='class="explorer"' in body,
+            **(notices if name == "index" else {}), **more)
         (target / f"{name}.html").write_text(html)
 
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
@@ -217,19 +172,17 @@ def build(run, target, shown):
         (target / f"evidence-{machine.slug}.json").write_text(record.compact(kept))
     static(target)
     shutil.copyfile(run / "evidence.json", target / "evidence.json")
-    return target / "index.html"
 
 
 def static(target):
     """Put the style sheet, the scripts and the site's one copy of plotly into a folder."""
-    light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
-    style = (TEMPLATES / "style.css").read_text()
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
+                   for style in ("xcode", "github-dark"))
     (target / "style.css").write_text(
-        f"{style}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-        ".highlight { background: transparent; }\n")
+        f"{(FOLDER / 'style.css').read_text()}\n{light}\n@media (prefers-color-scheme: dark) "
+        f"{{\n{dark}\n}}\n.highlight {{ background: transparent; }}\n")
     library = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    for path, name in ((TEMPLATES / "site.js", "site.js"), (library, "plotly.min.js"),
+    for path, name in ((FOLDER / "site.js", "site.js"), (library, "plotly.min.js"),
                        (explorer.SCRIPT, "explorer.js"),
                        (record.REPOSITORY / "docs" / "screenshot.png", "preview.png")):
         shutil.copyfile(path, target / name)

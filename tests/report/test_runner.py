@@ -144,7 +144,9 @@ def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_p
         if left:
             raise left.pop()
     monkeypatch.setattr(papermill, "execute_notebook", execute)
-    assert runner.execute(runner.Job(notebook, tmp_path / "out.ipynb"), lambda *_: None) == outcome and left == []
+    job = runner.Job(notebook, tmp_path / "out.ipynb")
+    runner.execute(job)
+    assert job.error == outcome and left == [] and job.state == (runner.FAILED if outcome else runner.DONE)
 
 
 def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):
