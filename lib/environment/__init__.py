@@ -1,7 +1,5 @@
-"""The environment that the commands run in, with a torch of its own or the given Python's.
-
-The latter is left as it is. Standard library only; ``python -m lib.environment FOLDER`` makes it.
-"""
+"""The environment of the commands, with a torch of its own or the given Python's, left as it is.
+Standard library only; ``python -m lib.environment FOLDER`` makes it."""
 
 import hashlib
 import importlib.metadata
@@ -13,8 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# What TensorRT-LLM 1.2 asks for (https://github.com/NVIDIA/TensorRT-LLM/pull/10760); an older
-# torch is not used.
+# What TensorRT-LLM 1.2 asks for: https://github.com/NVIDIA/TensorRT-LLM/pull/10760
 OLDEST = (2, 9)
 KEPT = ("torch", "numpy")  # where torch is the given Python's, so is what it was built against
 # What is built against numpy may be this old, if the numpy that is kept is too old for the pin.
@@ -35,22 +32,9 @@ class Choice:
 
 
 def choose(version, folder, inside, pinned):
-    """The rule.
+    """The rule (`Choice`): the torch that the given Python finds in a folder, or the pinned one.
 
-    Parameters
-    ----------
-    version : str
-        Of the torch that the given Python finds; empty if it finds none.
-    folder : str
-        The folder of packages that it is in.
-    inside : Path
-        The environment to be made: a torch in there is none of the given Python's.
-    pinned : str
-        The version that is installed otherwise.
-
-    Returns
-    -------
-    Choice
+    A torch in the environment to be made, `inside` (Path), is none of the given Python's.
     """
     ours = f"torch {pinned} is installed into {inside.name}"
     if not version or Path(folder).is_relative_to(inside):
@@ -62,13 +46,12 @@ def choose(version, folder, inside, pinned):
 
 
 def found():
-    """The torch of this Python, without importing it: version and folder; two empty strings if none."""
+    """Version and folder of this Python's torch, not imported; two empty strings if none."""
     spec = importlib.util.find_spec("torch")
     if not spec or not spec.origin:
         return "", ""
     folder = Path(spec.origin).parent.parent
-    here = next(iter(importlib.metadata.distributions(name="torch", path=[str(folder)])), None)
-    if here:
+    for here in importlib.metadata.distributions(name="torch", path=[str(folder)]):
         return here.version, str(folder)
     text = folder / "torch/version.py"
     stated = re.search(r"__version__ = '([^']+)'", text.read_text()) if text.is_file() else None
@@ -76,35 +59,20 @@ def found():
 
 
 def requirements(text, choice):
-    """What to install, from the text of requirements.txt.
-
-    Returns
-    -------
-    list of str
-        The pins that must be in the environment itself: the programs, the kernel and all that the
-        notebooks import.
-    list of str
-        What may be as the given Python has it: nothing if torch is our own.
-    """
-    lines = [line.strip() for line in text.splitlines()
-             if line.strip() and not line.startswith("#")]
+    """From the text of requirements.txt (two lists of str) the pins that must be in the environment
+    itself, and what may be as the given Python has it: nothing if torch is our own."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line and line[0] != "#"]
     if not choice.torch:
         return lines, []
-    named = [(line.split("==")[0], line) for line in lines]
-    loose = [f"{name}>={OLDER[name]},<={line.split('==')[1]}"
-             for name, line in named if name in OLDER]
-    return [line for name, line in named if name not in (*KEPT, *OLDER)], loose
+    named = [(*line.split("=="), line) for line in lines]
+    loose = [f"{name}>={OLDER[name]},<={pin}" for name, pin, _ in named if name in OLDER]
+    return [line for name, _, line in named if name not in (*KEPT, *OLDER)], loose
 
 
 def constraints(choice):
-    """What pip must not replace: `KEPT` in the given Python's versions; nothing if torch is ours."""
-    kept = []
-    for name in KEPT if choice.torch else ():
-        try:
-            kept.append(f"{name}=={importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return kept
+    """What pip must not replace: `KEPT` as the given Python has it; nothing if torch is ours."""
+    here = [next(iter(importlib.metadata.distributions(name=name)), None) for name in KEPT]
+    return [f"{each.name}=={each.version}" for each in here if each and choice.torch]
 
 
 def stamp(text, choice, root):
@@ -120,7 +88,6 @@ def without_pip_settings():
 
 
 def shared():
-    """Package folders of this Python that a new environment would not see: a virtual environment's."""
-    if sys.prefix == sys.base_prefix:
-        return []
-    return [folder for folder in site.getsitepackages() if Path(folder).is_dir()]
+    """Package folders that a new environment would not see: those of a virtual environment."""
+    folders = site.getsitepackages() if sys.prefix != sys.base_prefix else []
+    return [folder for folder in folders if Path(folder).is_dir()]

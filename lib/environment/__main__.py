@@ -1,18 +1,15 @@
-"""``python -m lib.environment FOLDER``: make or renew the environment, and say which torch it has.
-
-Silent where it is as it should be.
-"""
+"""``python -m lib.environment FOLDER``: make or renew it, silent where it is as it should be."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from . import choose, constraints, found, requirements, shared, stamp, without_pip_settings
 
-ROOT = Path(__file__).parent.parent.parent
-NO_VENV = "the environment could not be made: on Debian and Ubuntu, apt-get install python3-venv"
+ROOT = Path(__file__).parents[2]
 
 
 def run(*command, **keywords):
@@ -26,11 +23,11 @@ def make(folder, choice):
     seen = ["--system-site-packages"] if choice.torch and not outer else []
     command = [sys.executable, "-m", "venv", "--clear", *seen, str(folder)]
     errors = subprocess.DEVNULL if choice.torch else None
-    if not run(*command, stdout=subprocess.DEVNULL, stderr=errors):
-        # A container's Python may lack ensurepip; its own pip, which the environment sees, serves.
-        if not choice.torch or not run(*command, "--without-pip"):
-            sys.exit(NO_VENV)
-    packages, = (folder / "lib").glob("python3*/site-packages")
+    made = run(*command, stdout=subprocess.DEVNULL, stderr=errors)
+    # A container's Python may lack ensurepip; its own pip, which the environment sees, serves.
+    if not made and not (choice.torch and run(*command, "--without-pip")):
+        sys.exit("no environment could be made: on Debian and Ubuntu, apt-get install python3-venv")
+    [packages] = (folder / "lib").glob("python3*/site-packages")
     (packages / "collection.pth").write_text(f"{ROOT}\n")
     given = (f"import site; site.addsitedir({each!r})\n" for each in outer)
     (packages / "given.pth").write_text("".join(given))
@@ -61,8 +58,7 @@ def main(folder):
         given = before.get("python") or sys._base_executable
         os.execv(given, [given, "-m", __spec__.parent, str(folder)])
     text = (ROOT / "requirements.txt").read_text()
-    torches = (line.split("==")[1] for line in text.splitlines() if line.startswith("torch=="))
-    pinned = next(torches, "")
+    pinned = re.search(r"^torch==(\S+)", text, re.MULTILINE)[1]
     choice = choose(*found(), folder, pinned)
     now = stamp(text, choice, ROOT)
     if {**before, "python": ""} == {**now, "python": ""}:
