@@ -3,38 +3,26 @@
 import pandas as pd
 
 SERVED, REFUSED, UNKNOWN = "admitted, has kernels", "refused, has none", "not asked"
-EMPTY, WASTED = "admitted without kernels", "refused despite kernels"
-MARKED = (EMPTY, WASTED)
+MARKED = EMPTY, WASTED = "admitted without kernels", "refused despite kernels"
 KEY = ["back end", "quantisation", "SM"]
 WORDS = {(True, True): SERVED, (False, False): REFUSED, (True, False): EMPTY, (False, True): WASTED}
 
 
 def verdict(admitted, kernels):
     """One of the five words for a cell; `admitted` is None where the gate does not tell."""
-    unknown = admitted is None or pd.isna(admitted)
-    return UNKNOWN if unknown else WORDS[bool(admitted), kernels > 0]
+    return UNKNOWN if pd.isna(admitted) else WORDS[bool(admitted), kernels > 0]
 
 
 def held(gates, kernels):
-    """Hold gates against kernels.
+    """Hold gates (rows by the name of the gate) against `kernels.existing`.
 
-    Parameters
-    ----------
-    gates : dict of str to DataFrame
-        Rows with back end, quantisation, SM and admitted, by the name of the gate.
-    kernels : DataFrame
-        Of `kernels.existing`; a cell that is not in it was not counted, and is left out.
-
-    Returns
-    -------
-    DataFrame
-        gate, back end, quantisation, SM, admitted, kernels, verdict, marked.
+    Returns a DataFrame: gate, back end, quantisation, SM, admitted, kernels, verdict, marked; a
+    cell whose kernels were not counted is left out.
     """
-    rows = pd.concat([each[[*KEY, "admitted"]].assign(gate=name) for name, each in gates.items()])
-    rows = rows.merge(kernels, on=KEY)
+    rows = pd.concat([each.assign(gate=name) for name, each in gates.items()])
+    rows = rows[["gate", *KEY, "admitted"]].merge(kernels, on=KEY)
     words = [verdict(*cell) for cell in zip(rows["admitted"], rows["kernels"])]
-    rows = rows.assign(verdict=words, marked=[word in MARKED for word in words])
-    return rows[["gate", *KEY, "admitted", "kernels", "verdict", "marked"]]
+    return rows.assign(verdict=words, marked=[word in MARKED for word in words])
 
 
 def spread(rows, index, values="admitted"):
@@ -53,11 +41,11 @@ def cells(rows):
 
 def marked(rows):
     """How many marked cells each gate has (dict of str to int), by gate in their order."""
-    return {gate: int(each["marked"].sum()) for gate, each in rows.groupby("gate", sort=False)}
+    return rows.groupby("gate", sort=False)["marked"].sum().to_dict()
 
 
 def differences(before, after, index=KEY, values="admitted"):
     """The rows that two tables with the same columns `index` state differently (DataFrame)."""
-    both = before.merge(after, on=index, suffixes=("", ", after"))
-    known = both[values].notna() & both[f"{values}, after"].notna()
-    return both[known & (both[values] != both[f"{values}, after"])]
+    both = before.merge(after, on=index, suffixes=("", ", after")).dropna(
+        subset=[values, f"{values}, after"])
+    return both[both[values] != both[f"{values}, after"]]

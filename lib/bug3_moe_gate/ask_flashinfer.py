@@ -1,9 +1,7 @@
 """What a FlashInfer tree answers about its MoE back ends on any GPU; run by `gates`, by itself.
 
-``python ask_flashinfer.py TREE OVERLAY OUTPUT CAPABILITY...`` writes JSON to OUTPUT. The code that
-answers is FlashInfer's: the module choice with its compiler flags, ``is_trtllm_moe_supported``, the
-generator of CUTLASS kernels, and (from 0.7 on) the back ends' own configurations. Only the compute
-capability that torch reports, the downloads and the call of the compiler are stood in for.
+``python ask_flashinfer.py OUTPUT TREE OVERLAY CAPABILITY...`` writes JSON. The code that answers is
+FlashInfer's; stood in for are torch's compute capability, downloads and the call of the compiler.
 """
 
 import collections
@@ -20,8 +18,7 @@ from pathlib import Path
 import torch
 from standins import Finder, missing
 
-REQUIRED = ("tvm_ffi", "cudnn", "pynvml", "einops", "ninja", "tabulate", "click", "requests",
-            "tqdm")
+REQUIRED = "tvm_ffi cudnn pynvml einops ninja tabulate click requests tqdm".split()
 # The C++ names of weights and activations, by quantisation.
 OPERANDS = {"NVFP4": ("E2m1", "E2m1"), "MXFP4 × MXFP8": ("MxE2m1", "MxE4m3"),
             "MXFP4 × BF16": ("MxE2m1", "Bfloat16"), "FP8": ("E4m3", "E4m3"),
@@ -41,19 +38,16 @@ def stop(name, *_, **keywords):
 
 
 def load(tree, overlay):
-    """Import fused_moe.core, jit.fused_moe and fused_moe.api (None before 0.7) of a tree.
-
-    What their packages import is left out.
-    """
+    """Import fused_moe.core, jit.fused_moe and fused_moe.api (None before 0.7) of a tree."""
     changed = {".".join(path.relative_to(overlay).with_suffix("").parts): path
                for path in overlay.rglob("*.py")}
     sys.meta_path.insert(0, Finder(changed, missing(REQUIRED)))
     for name in ("flashinfer", "flashinfer.fused_moe"):
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = [str(tree / name.replace(".", "/"))]
-    known = (tree / "flashinfer/fused_moe/api.py").is_file()
-    core, jit, api = (importlib.import_module(f"flashinfer.{name}") if name else None
-                      for name in ("fused_moe.core", "jit.fused_moe", known and "fused_moe.api"))
+    core, jit, api = (importlib.import_module(f"flashinfer.{name}")
+                      if (tree / f"flashinfer/{name.replace('.', '/')}.py").is_file() else None
+                      for name in ("fused_moe.core", "jit.fused_moe", "fused_moe.api"))
     for name in DOWNLOADS:
         if hasattr(jit, name):
             setattr(jit, name, lambda *_, **__: "stood in")
@@ -61,56 +55,50 @@ def load(tree, overlay):
     return core, jit, api
 
 
-def attempt(call):
+def attempt(call, *arguments):
     """Whether a call admits, and what it said: its exception, or the GPU code it asks nvcc for."""
     try:
-        return bool(call()), ""
+        return bool(call(*arguments)), ""
     except Built as built:
         return True, " ".join(flag for flag in built.args[1] if "gencode" in flag) or built.args[0]
     except Exception as error:
         return False, f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def ask(core, jit, api, sm, workspace):
-    """All checks for one compute capability (121 for 12.1).
-
-    Returns rows, how many CUTLASS kernels are generated for each pair of operands, and the macro
-    of the first NVFP4 one ("" if there is none).
-    """
+def ask(core, jit, api, sm, workspace, answer):
+    """Add to an answer all checks for one compute capability, and the kernels that it generates."""
     major, minor = divmod(sm, 10)
     torch.cuda.get_device_capability = lambda device=None: (major, minor)
     core.get_compute_capability = lambda device: (major, minor)
-    core.is_trtllm_moe_supported.cache_clear()
     jit.current_compilation_context = type(jit.current_compilation_context)()
-    dtype, rows = core.DtypeTrtllmGen, []
 
-    def row(check, back_end, quantisation, call):
-        admitted, said = attempt(call)
-        rows.append({"check": check, "back end": back_end, "quantisation": quantisation, "SM": sm,
-                     "admitted": admitted, "said": said})
+    def row(check, back_end, quantisation, call, *arguments):
+        admitted, said = attempt(inspect.unwrap(call), *arguments)
+        answer["rows"].append({"check": check, "back end": back_end, "quantisation": quantisation,
+                               "SM": sm, "admitted": admitted, "said": said})
 
     for name, operands in OPERANDS.items():
-        types_ = [getattr(dtype, each) for each in operands]
-        row("is_trtllm_moe_supported", "trtllm-gen", name,
-            lambda types_=types_: core.is_trtllm_moe_supported(*types_))
-    row("module", "trtllm-gen", "", inspect.unwrap(core.get_trtllm_moe_sm100_module))
-    row("module", "CUTLASS", "", lambda: inspect.unwrap(core.get_cutlass_fused_moe_module)(str(sm)))
+        row("is_trtllm_moe_supported", "trtllm-gen", name, core.is_trtllm_moe_supported,
+            *(getattr(core.DtypeTrtllmGen, each) for each in operands))
+    row("module", "trtllm-gen", "", core.get_trtllm_moe_sm100_module)
+    row("module", "CUTLASS", "", core.get_cutlass_fused_moe_module, str(sm))
     for name, kind in vars(api).items() if api else ():
         if isinstance(kind, type) and name.endswith("Config") and hasattr(kind, "supported"):
-            row("supported", name, "", lambda kind=kind: kind.supported(sm))
-    found, sample = collections.Counter(), ""
+            row("supported", name, "", kind.supported, sm)
+    found, answer["samples"][sm] = collections.Counter(), ""
     folder = f"cutlass_instantiations/{sm - (sm == 121)}"
     for path in sorted(workspace.rglob(f"{folder}/**/*.generated.cu")):
         for macro in MACRO.finditer(path.read_text()):
             found[macro.groups()] += 1
-            sample = sample or (macro[0] if {"SafeFP4"} == set(macro.groups()[1:3]) else "")
-    names = ("kernel", "activation", "weight", "output")
-    kernels = [{"SM": sm, "kernels": number, **dict(zip(names, (int(each[0]), *each[1:])))}
-               for each, number in found.items()]
-    return rows, kernels, sample
+            if {"SafeFP4"} == set(macro.groups()[1:3]):
+                answer["samples"][sm] = answer["samples"][sm] or macro[0]
+    answer["kernels"] += [{"SM": sm, "kernels": number, "kernel": int(kernel), "activation": left,
+                           "weight": right, "output": output}
+                          for (kernel, left, right, output), number in found.items()]
 
 
-def main(tree, overlay, output, *capabilities):
+def main(output, tree, overlay, *capabilities):
+    answer = {"rows": [], "kernels": [], "samples": {}}
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"FLASHINFER_WORKSPACE_BASE": folder, "FLASHINFER_DISABLE_VERSION_CHECK": "1"}
         os.environ.pop("FLASHINFER_CUDA_ARCH_LIST", None)
@@ -118,10 +106,9 @@ def main(tree, overlay, output, *capabilities):
         torch.cuda.current_device, torch.cuda.device_count = lambda: 0, lambda: 1
         torch.cuda.get_device_capability = lambda device=None: (12, 1)
         loaded = load(Path(tree), Path(overlay))
-        answers = [ask(*loaded, int(sm), Path(folder)) for sm in capabilities]
-    rows, kernels = ([row for answer in answers for row in answer[place]] for place in (0, 1))
-    samples = {sm: answer[2] for sm, answer in zip(capabilities, answers)}
-    Path(output).write_text(json.dumps({"rows": rows, "kernels": kernels, "samples": samples}))
+        for sm in capabilities:
+            ask(*loaded, int(sm), Path(folder), answer)
+    Path(output).write_text(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What a TensorRT-LLM tree answers about its MoE back ends on any GPU; run by `gates`, by itself.
 
-``python ask_tensorrt_llm.py TREE OUTPUT CAPABILITY...`` writes JSON to OUTPUT. The tree's own are
-the files of OWN in its MoE folder, its model_config.py, and the predicates ``is_...`` of its
-_utils.py; every other module is a stand-in, so that neither the package nor a GPU is needed. The
-files may be excerpts. Asked is one layer of Qwen3-30B-A3B's size on one GPU with FlashInfer.
+``python ask_tensorrt_llm.py OUTPUT TREE CAPABILITY...`` writes JSON. Its own are the files of OWN
+(which may be excerpts), model_config.py and the ``is_...`` of _utils.py; the rest are stand-ins.
 """
 
 import ast
@@ -12,6 +10,7 @@ import importlib
 import inspect
 import json
 import sys
+import tomllib
 import typing
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,27 +19,15 @@ import torch
 from standins import Finder, Thing, attempt, missing
 
 TOP = "tensorrt_llm._torch"
-FOLDERS = ("modules/fused_moe", "moe/fused_moe")  # until August 2026, and since
-OWN = ("create_moe", "moe_resolution", "impl_contract", "activation", "fused_moe_trtllm_gen",
-       "fused_moe_cute_dsl", "fused_moe_cute_dsl_b12x", "fused_moe_cutlass", "trtllm_gen/*")
 CONFIG = f"{TOP}.model_config_itself"  # the others see a stand-in for model_config
-CLASSES = {"TRTLLM": "TRTLLMGenFusedMoE", "CUTEDSL": "CuteDslFusedMoE",
-           "CUTEDSL, B12X": "CuteDslB12xFusedMoE", "CUTLASS": "CutlassFusedMoE",
-           "TRITON": "TritonFusedMoE"}
-QUANTISATIONS = {"NVFP4": "NVFP4", "FP8 block scales": "FP8_BLOCK_SCALES",
-                 "MXFP4 × MXFP8": "W4A8_MXFP4_MXFP8", "MXFP4 × BF16": "W4A16_MXFP4"}
-# What is asked for, for which model, and that model's architecture.
-REQUESTS = (("AUTO", "MiniMax M2", "MiniMaxM2ForCausalLM"),
-            ("AUTO", "GPT-OSS", "GptOssForCausalLM"),
-            *((name, "any", "MiniMaxM2ForCausalLM") for name in ("TRTLLM", "CUTEDSL", "CUTLASS")))
-SIZES = {"hidden_size": 2048, "intermediate_size": 768, "num_experts": 128, "top_k": 8}
-LAYOUTS = ("no can_implement", "can_implement(quant_algo)", "can_implement(problem, deployment)")
+FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+FOLDERS, OWN, LAYOUTS, REQUESTS, CLASSES, QUANTISATIONS, SIZES = (FACTS[name] for name in (
+    "folders", "own", "layouts", "requests", "classes", "quantisations", "sizes"))
 REFUSALS = ("NotImplementedError", "ValueError")  # another exception is our fault, or an excerpt's
-NO_ANSWER = "gives no answer in this tree"
 
 
 class Names(type):
-    """Stands in for the enumeration of quantisations: by attribute or value, a str with a name."""
+    """Stands in for the enumeration of quantisations: each is a str with a name."""
 
     def __getattr__(cls, name):
         if not name.isupper():
@@ -58,35 +45,29 @@ class QuantAlgo(metaclass=Names):
 
 
 class Tree:
-    """A tree's own modules, importable in this process under their names.
-
-    Attributes
-    ----------
-    sm : int
-        What ``get_sm_version`` answers.
-    said : list of str
-        The warnings of the tree's logger.
-    """
+    """A tree's own modules, importable here; its GPU is an `sm`, its warnings are `said`."""
 
     def __init__(self, root):
         self.sm, self.said, top = 0, [], root / TOP.replace(".", "/")
-        self.folder = next((each for each in FOLDERS if (top / each).is_dir()), FOLDERS[0])
-        files = [file for name in OWN for file in sorted((top / self.folder).glob(f"{name}.py"))]
+        folder = next((top / each for each in FOLDERS if (top / each).is_dir()), top / FOLDERS[0])
+        files = [file for name in OWN for file in sorted(folder.glob(f"{name}.py"))]
         self.own = {".".join((TOP, *file.relative_to(top).with_suffix("").parts)): file
                     for file in files}
         if (top / "model_config.py").is_file():
             self.own[CONFIG] = top / "model_config.py"
-        self.homes, self.asked_with, wanted = {}, [], {"tensorrt_llm"}
+        self.homes, asked_with, wanted = {}, [], {"tensorrt_llm"}
         for name, file in self.own.items():
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef | ast.FunctionDef):
                     self.homes[node.name] = name
                     if node.name == "can_implement":
-                        self.asked_with.append({each.arg for each in node.args.args})
+                        asked_with.append({each.arg for each in node.args.args})
                 elif isinstance(node, ast.Import):
                     wanted |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     wanted.add(node.module.partition(".")[0])
+        newest = any("quant_algo" not in names for names in asked_with)
+        self.layout = LAYOUTS[2 if newest else bool(asked_with)]
         quiet = ("info", "info_once", "debug", "warning_once", "error")
         logger = SimpleNamespace(**dict.fromkeys(quiet, lambda *_, **__: None),
                                  warning=lambda text, *_, **__: self.said.append(text))
@@ -94,16 +75,10 @@ class Tree:
                       "_warn_and_return": lambda reason: (False, reason), "logger": logger}
         self.given |= self.predicates(root / "tensorrt_llm/_utils.py")
         if "MoEEligibility" not in self.homes:
-            admitted = SimpleNamespace(eligible=True, detail="")
-            self.given["MoEEligibility"] = SimpleNamespace(ok=lambda: admitted)
+            self.given["MoEEligibility"] = SimpleNamespace(
+                ok=lambda: SimpleNamespace(eligible=True, detail=""))
         absent = {"tensorrt_llm", *missing(wanted - set(sys.stdlib_module_names))}
         sys.meta_path.insert(0, Finder(self.own, absent, self.given, self.look_up))
-
-    @property
-    def layout(self):
-        """Which of LAYOUTS the tree has."""
-        newest = any("quant_algo" not in names for names in self.asked_with)
-        return LAYOUTS[2 if newest else bool(self.asked_with)]
 
     def predicates(self, file):
         """The functions ``is_...`` of _utils.py, as they are; without it one of ours."""
@@ -125,10 +100,7 @@ class Tree:
         return self.given.get(name, getattr(typing, name, None) or getattr(Thing, name))
 
     def its(self, name):
-        """A class or function that the tree's own modules define.
-
-        Raises ModuleNotFoundError if none does.
-        """
+        """A class or function that the tree's own modules define (else ModuleNotFoundError)."""
         if name not in self.homes:
             raise ModuleNotFoundError(f"this tree has no {name}")
         return getattr(importlib.import_module(self.homes[name]), name)
@@ -143,29 +115,28 @@ class Tree:
         """An object of one of the contract's classes, or a stand-in with these fields."""
         if name not in self.homes:
             return SimpleNamespace(**known)
-        fields = [field for field in dataclasses.fields(self.its(name)) if field.init]
-        required = [field.name for field in fields if field.default is dataclasses.MISSING
-                    and field.default_factory is dataclasses.MISSING]
-        chosen = {field.name: known[field.name] for field in fields if field.name in known}
-        return self.its(name)(**dict.fromkeys(required, Thing()) | chosen)
+        kind, unset = self.its(name), dataclasses.MISSING
+        given = {field.name: known.get(field.name, Thing()) for field in dataclasses.fields(kind)
+                 if field.init and (field.name in known
+                                    or field.default is field.default_factory is unset)}
+        return kind(**given)
 
     def question(self, algorithm):
         """What can_implement is asked about: a MoEProblem and a MoEDeployment."""
-        layer = {"quant": algorithm, "quant_algo": getattr(QuantAlgo, algorithm), "bias": False,
-                 "dtype_act": torch.bfloat16, "swiglu_gptoss_style": False} | SIZES
         machine = self.made("MoEEnvironment", sm=self.sm, available_deps=("flashinfer",),
                             env_flags=())
         alone = dict.fromkeys(("ep_size", "tp_size", "parallel_size", "cluster_size"), 1)
         off = dict.fromkeys(("use_dp", "eplb_enabled", "moe_lora_enabled", "smart_router"), False)
-        return self.made("MoEProblem", **layer), self.made(
-            "MoEDeployment", num_slots=SIZES["num_experts"], env=machine, **alone, **off)
+        return (self.made("MoEProblem", quant=algorithm, quant_algo=QuantAlgo(algorithm),
+                          dtype_act=torch.bfloat16, bias=False, swiglu_gptoss_style=False, **SIZES),
+                self.made("MoEDeployment", num_slots=SIZES["num_experts"], env=machine,
+                          **alone, **off))
 
     def implements(self, kind, algorithm):
         """Whether a class's can_implement admits (None if it does not tell), and why not."""
         def ask():
             if "quant_algo" in inspect.signature(kind.can_implement).parameters:
-                return kind.can_implement(getattr(QuantAlgo, algorithm),
-                                          dtype_activation=torch.bfloat16)
+                return kind.can_implement(QuantAlgo(algorithm), dtype_activation=torch.bfloat16)
             return kind.can_implement(*self.question(algorithm))
 
         answer, said = attempt(ask)
@@ -173,18 +144,18 @@ class Tree:
             return bool(answer[0]), answer[1] or ""
         if isinstance(getattr(answer, "eligible", None), bool):
             return answer.eligible, answer.detail
-        return None, said or f"{kind.__name__}.can_implement {NO_ANSWER}"
+        return None, said or f"{kind.__name__}.can_implement gives no answer in this tree"
 
-    def constructs(self, kind, config):
+    def constructs(self, kind, algorithm):
         """Whether a class's constructor lets this SM through, and what it said if not."""
-        built = SimpleNamespace(quant_config=config, skip_create_weights_in_init=True)
+        built = SimpleNamespace(quant_config=quantised(algorithm), skip_create_weights_in_init=True)
         given = {"routing_method": Thing(), "num_experts": 8, "hidden_size": 256,
                  "intermediate_size": 256, "dtype": torch.bfloat16, "model_config": built,
                  "without_comm": True}
         names = inspect.signature(kind.__init__).parameters
-        whole = any(each.kind is each.VAR_KEYWORD for each in names.values())
-        said = attempt(lambda: kind(**{name: value for name, value in given.items()
-                                       if whole or name in names}))[1]
+        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
+            given = {name: given[name] for name in given.keys() & names.keys()}
+        said = attempt(lambda: kind(**given))[1]
         refused = said.startswith(REFUSALS) and "SM" in said
         return not refused, said if refused else ""
 
@@ -215,10 +186,10 @@ class Tree:
         error, reached = said.partition(":")[0], "not asked"
         refused = True if error in REFUSALS else None
         if kind is not None:
-            through, said = self.constructs(kind, quantised("NVFP4"))
+            through, said = self.constructs(kind, "NVFP4")
             refused, error = not through, said.partition(":")[0]
-            names = {name: back_end for back_end, name in CLASSES.items()}
-            reached = names.get(kind.__name__, kind.__name__)
+            reached = next((back_end for back_end, name in CLASSES.items()
+                            if name == kind.__name__), kind.__name__)
         return {"requested": requested, "model": model, "SM": self.sm, "refused": refused,
                 "reached": error if refused else reached, "said": said or " ".join(self.said)}
 
@@ -227,31 +198,25 @@ def quantised(algorithm):
     """A quantisation configuration for which only ``has_<algorithm>`` is true."""
     true = (f"has_{algorithm.lower()}", "has_any_quant")
     mode = type("Mode", (), {"__getattr__": lambda self, name: lambda *_, **__: name in true})()
-    return SimpleNamespace(quant_mode=mode, layer_quant_mode=mode,
-                           quant_algo=getattr(QuantAlgo, algorithm))
+    return SimpleNamespace(quant_mode=mode, layer_quant_mode=mode, quant_algo=QuantAlgo(algorithm))
 
 
-def main(root, output, *capabilities):
+def main(output, root, *capabilities):
     torch.compile = lambda *_, **__: lambda call: call
     tree, rows, routes = Tree(Path(root)), [], []
-
-    def row(check, back_end, quantisation, answer):
-        rows.append({"check": check, "back end": back_end, "quantisation": quantisation,
-                     "SM": tree.sm, "admitted": answer[0], "said": answer[1]})
-
     for tree.sm in map(int, capabilities):
         for back_end, name in CLASSES.items():
-            kind, said = attempt(lambda name=name: tree.its(name))
-            if kind is None and name not in tree.homes:
+            if name not in tree.homes:
                 continue
-            for quantisation, algorithm in QUANTISATIONS.items():
-                row("can_implement", back_end, quantisation,
-                    tree.implements(kind, algorithm) if kind else (None, said))
-            row("constructor", back_end, "",
-                tree.constructs(kind, quantised("NVFP4")) if kind else (None, said))
+            kind, said = attempt(lambda name=name: tree.its(name))
+            checks = [("can_implement", *each, tree.implements) for each in QUANTISATIONS.items()]
+            for check, quantisation, algorithm, ask in (
+                    *checks, ("constructor", "", "NVFP4", tree.constructs)):
+                admitted, told = ask(kind, algorithm) if kind else (None, said)
+                rows.append({"check": check, "back end": back_end, "quantisation": quantisation,
+                             "SM": tree.sm, "admitted": admitted, "said": told})
         routes += [tree.route(*request) for request in REQUESTS]
-    answer = {"layout": tree.layout, "rows": rows, "routes": routes}
-    Path(output).write_text(json.dumps(answer))
+    Path(output).write_text(json.dumps({"layout": tree.layout, "rows": rows, "routes": routes}))
 
 
 if __name__ == "__main__":

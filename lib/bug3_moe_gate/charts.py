@@ -1,7 +1,6 @@
 """Bug 3's chart: gates beside kernels. Nothing that asks imports it."""
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+import plotly.express as px
 
 from lib.bug3_moe_gate import agreement
 from lib.evidence import figures
@@ -13,27 +12,20 @@ LOOKS = {agreement.SERVED: ("blue", "circle"), agreement.REFUSED: ("grey", "circ
 
 def decisions(rows):
     """What `agreement.held` gives, as marks, a panel for each gate (`figures.Chart`)."""
-    gates, seen = list(dict.fromkeys(rows["gate"])), set()
-    figure = make_subplots(rows=len(gates), cols=1, subplot_titles=gates, shared_xaxes=True,
-                           vertical_spacing=0.1)
-    for place, gate in enumerate(gates, 1):
-        panel = rows[rows["gate"] == gate]
-        for word in dict.fromkeys(panel["verdict"]):
-            (colour, symbol), some = LOOKS[word], panel[panel["verdict"] == word]
-            marker = dict(symbol=symbol, size=15, color=figures.COLOURS[colour], line_width=2)
-            figure.add_trace(go.Scatter(
-                x=some["SM"].astype(str), y=some["back end"], mode="markers", name=word,
-                legendgroup=word, showlegend=word not in seen, marker=marker,
-                customdata=some["kernels"], hovertemplate="%{y}, SM%{x}: %{customdata} kernels"
-                f"<extra>{word}</extra>"), row=place, col=1)
-            seen.add(word)
-        figure.update_yaxes(categoryorder="array", row=place, col=1,
-                            categoryarray=sorted(panel["back end"].unique(), reverse=True))
-    figure.update_yaxes(title_text="back end", row=(len(gates) + 1) // 2, col=1)
-    figure.update_xaxes(type="category", categoryorder="array",
-                        categoryarray=[str(each) for each in sorted(rows["SM"].unique())])
-    figure.update_xaxes(title_text="GPU (SM version)", row=len(gates), col=1)
-    figure.update_layout(height=130 + 170 * len(gates), legend=dict(y=1.08), margin=dict(t=140))
+    gates = list(dict.fromkeys(rows["gate"]))
+    figure = px.scatter(
+        rows.assign(SM=rows["SM"].astype(str)), x="SM", y="back end", facet_row="gate",
+        color="verdict", symbol="verdict", custom_data=["kernels", "verdict"],
+        color_discrete_map={word: figures.COLOURS[look[0]] for word, look in LOOKS.items()},
+        symbol_map={word: look[1] for word, look in LOOKS.items()}, facet_row_spacing=0.1,
+        category_orders={"gate": gates, "SM": [str(each) for each in sorted(set(rows["SM"]))],
+                         "back end": sorted(set(rows["back end"]))},
+        labels={"SM": "GPU (SM version)", "verdict": ""}, height=130 + 170 * len(gates))
+    figure.update_traces(marker=dict(size=15, line_width=2),
+                         hovertemplate="%{y}, SM%{x}: %{customdata[0]} kernels<extra>"
+                                       "%{customdata[1]}</extra>")
+    figure.for_each_annotation(lambda each: each.update(text=each.text.partition("=")[2]))
+    figure.update_xaxes(type="category").update_layout(legend_y=1.08, margin=dict(t=100))
     counts = ", ".join(f"{gate} {count}" for gate, count in agreement.marked(rows).items())
     return figures.Chart(figure, agreement.cells(rows),
                          f"Marked cells (crosses and triangles): {counts}.")

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,39 +19,25 @@ from lib.subjects import patches, wheels
 SM = tuple(each.sm for each in architectures.ARCHITECTURES)
 HERE = Path(__file__).parent
 FLASHINFER, TENSORRT_LLM = HERE / "ask_flashinfer.py", HERE / "ask_tensorrt_llm.py"
+BACK_ENDS, RECORDED = (tomllib.loads((HERE / f"{name}.toml").read_text())
+                       for name in ("back_ends", "recorded"))
 SECONDS = 300
 COLUMNS = ["check", "back end", "quantisation", "SM", "admitted", "said"]
-# FlashInfer's configurations (fused_moe/api.py, 0.7) by back end and quantisation.
-CONFIGURATIONS = {
-    "TrtllmFp4Config": ("trtllm-gen", "NVFP4"),
-    "TrtllmFp8BlockConfig": ("trtllm-gen", "FP8 block scales"),
-    "CutlassNvfp4Config": ("CUTLASS", "NVFP4"),
-    "CutlassMxfp8Mxfp4Config": ("CUTLASS", "MXFP4 × MXFP8"),
-    "CuteDslConfig": ("CuTe DSL, SM100", "NVFP4"),
-    "SM12xNvfp4Config": ("CuTe DSL, SM12x", "NVFP4"),
-    "SM12xMxfp8Mxfp4Config": ("CuTe DSL, SM12x", "MXFP4 × MXFP8"),
-}
+ROUTE = ["requested", "model", "SM", "refused", "reached", "said"]
 # What of TensorRT-LLM is looked at, in any layout.
 PLACES = ("_utils.py", "_torch/model_config.py", "_torch/modules/fused_moe/*.py",
           "_torch/moe/fused_moe/*.py", "_torch/moe/fused_moe/trtllm_gen/*.py")
-# TensorRT-LLM's names for the same back ends.
-BACK_ENDS = {"TRTLLM": "trtllm-gen", "CUTEDSL": "CuTe DSL, SM100",
-             "CUTEDSL, B12X": "CuTe DSL, SM12x", "CUTLASS": "CUTLASS"}
 
 
 def ask(script, *arguments, folder):
-    """Run a script that asks, in an empty folder, and read its JSON; None is where that goes.
+    """Run a script that asks, in an empty folder, and read its JSON.
 
-    Raises
-    ------
-    CollectionError
-        If it ends without an answer, with its last line, or takes longer than 5 minutes.
+    Raises CollectionError, with its last line, if it gives no answer within 5 minutes.
     """
     output = Path(folder, "said.json")
-    given = [str(output if each is None else each) for each in arguments]
     try:
-        done = subprocess.run([sys.executable, "-B", script, *given], capture_output=True,
-                              text=True, timeout=SECONDS, cwd=folder)
+        done = subprocess.run([sys.executable, "-B", script, output, *map(str, arguments)],
+                              capture_output=True, text=True, timeout=SECONDS, cwd=folder)
         reason = (done.stderr.splitlines() or ["no message"])[-1] if done.returncode else ""
     except subprocess.TimeoutExpired:
         reason = f"it took longer than {SECONDS} s"
@@ -60,52 +47,39 @@ def ask(script, *arguments, folder):
     return json.loads(output.read_text())
 
 
-def inputs(script, names, sm):
-    """What an answer of a script depends on besides the tree (dict)."""
-    return {"script": script, "stand-ins": HERE / "standins.py", "SM": list(sm),
-            "patches": [patches.Patch(name).path for name in names],
-            "torch": importlib.metadata.version("torch"), "python": platform.python_version()}
+def remembered(script, tree, names, sm, answer):
+    """The answer of a script, kept for a `tree` (dict), patches (files of patches/) and GPUs."""
+    return cache.remember("gates", tree | {
+        "script": [script, HERE / "standins.py", *HERE.glob(f"{script.stem}.toml")], "SM": list(sm),
+        "patches": [patches.Patch(name).path for name in names],
+        "torch": importlib.metadata.version("torch"), "python": platform.python_version(),
+    }, answer).value
 
 
-def flashinfer(version, *names, sm=SM):
+def flashinfer(version, *names):
     """Ask a pinned FlashInfer, with patches (files of patches/) or without.
 
-    Returns
-    -------
-    rows : DataFrame
-        check, back end, quantisation ("" where the check does not depend on it), SM (121 for
-        12.1), admitted, said.
-    kernels : DataFrame
-        The CUTLASS kernels that its generator makes for the module it chose: SM, kernel (the SM
-        they are written for), activation, weight, output (C++ types), kernels (how many).
-    samples : dict of str to str
-        For each SM the macro that instantiates its first NVFP4 kernel, or "".
+    Returns rows (DataFrame of `COLUMNS`; quantisation is "" where the check does not depend on it);
+    the CUTLASS kernels that its generator makes (DataFrame: SM, kernel, which is the SM they are
+    written for, activation, weight, output, as C++ types, and kernels, how many); and for each SM
+    the macro that instantiates the first NVFP4 kernel, or "" (dict of str).
     """
     tree = wheels.source("flashinfer-python", version)
 
     def answer(folder):
         with patches.patched(tree, *names) as overlay:
-            return ask(FLASHINFER, tree, overlay, None, *sm, folder=folder)
+            return ask(FLASHINFER, tree, overlay, *SM, folder=folder)
 
     wheel = {"wheel": wheels.pin("flashinfer-python", version).sha256}
-    said = cache.remember("gates", wheel | inputs(FLASHINFER, names, sm), answer).value
+    said = remembered(FLASHINFER, wheel, names, SM, answer)
     return pd.DataFrame(said["rows"]), pd.DataFrame(said["kernels"]), said["samples"]
 
 
 class Asked(NamedTuple):
-    """What a TensorRT-LLM says of its MoE back ends.
+    """What a TensorRT-LLM says of its MoE back ends; None or "not asked" where it does not tell.
 
-    Attributes
-    ----------
-    layout : str
-        Which form of the gate it has, as ``ask_tensorrt_llm.LAYOUTS`` names it; "recorded" where
-        facts stand in for a tree.
-    rows : DataFrame
-        check (can_implement, constructor), back end, quantisation, SM, admitted (None where the
-        tree does not tell), said.
-    routes : DataFrame
-        requested, model, SM, refused (None where the tree does not tell), reached (TensorRT-LLM's
-        name of the back end, the exception, or "not asked"), said (exception or warning).
+    `layout` is one of ``ask_tensorrt_llm.LAYOUTS``, or "recorded"; `rows` have `COLUMNS`; `routes`
+    have `ROUTE`: reached is TensorRT-LLM's name of the back end, or the exception.
     """
 
     layout: str
@@ -120,21 +94,23 @@ def tensorrt_llm(tree, *names, sm=SM):
 
     def answer(folder):
         with patches.patched(tree, *names, files=files) as copy:
-            return ask(TENSORRT_LLM, copy, None, *sm, folder=folder)
+            return ask(TENSORRT_LLM, copy, *sm, folder=folder)
 
-    key = {"tree": files} | inputs(TENSORRT_LLM, names, sm)
-    said = cache.remember("gates", key, answer).value
+    said = remembered(TENSORRT_LLM, {"tree": files}, names, sm, answer)
     rows = pd.DataFrame(said["rows"], columns=COLUMNS)
     return Asked(said["layout"], named(rows), pd.DataFrame(said["routes"]))
 
 
+def named(rows):
+    """Rows with TensorRT-LLM's names of back ends turned into this collection's."""
+    return rows.replace({"back end": BACK_ENDS["tensorrt_llm"]})
+
+
 def fitting(tree):
     """The patches of bug 3 that are ready for a TensorRT-LLM tree (dict: published, revised)."""
-    found = {}
-    for path in sorted(patches.FOLDER.glob("03-moe-gate.*.tensorrt-llm*.diff")):
-        if patches.Patch(path).state(tree) == patches.READY:
-            found[path.name.split(".")[1]] = path.name
-    return found
+    return {path.name.split(".")[1]: path.name
+            for path in sorted(patches.FOLDER.glob("03-moe-gate.*.tensorrt-llm*.diff"))
+            if patches.Patch(path).state(tree) == patches.READY}
 
 
 def tried(tree):
@@ -148,15 +124,26 @@ def tried(tree):
                                     for kind, name in fitting(tree).items()}
 
 
-def check(older, newest):
-    """Refuse releases of FlashInfer that cannot be set beside each other.
+def read(kind):
+    """Recorded ``fact``, ``thread`` or ``run`` entries of recorded.toml (DataFrame), with links."""
+    return pd.DataFrame(RECORDED[kind])
 
-    Raises
-    ------
-    CollectionError
-        If the older one has no cubins or no pair of patches, or the newest no revised patch, or
-        it is the same; with the ones that do.
-    """
+
+def recorded():
+    """What `tried` gives, by the conditions that were read in TensorRT-LLM's sources, replayed."""
+    answers = {}
+    for gate in ("as shipped", "published", "revised"):
+        rows = [(each["check"], each["back end"], quantisation, sm, sm in each[gate], "")
+                for each in RECORDED["gate"] for quantisation in each["quantisations"] for sm in SM]
+        routes = [(each["requested"], each["model"], sm, reached.endswith("Error"), reached, "")
+                  for each in RECORDED["route"] for sm, reached in zip(SM, each[gate])]
+        answers[gate] = Asked("recorded", named(pd.DataFrame(rows, columns=COLUMNS)),
+                              pd.DataFrame(routes, columns=ROUTE))
+    return answers
+
+
+def check(older, newest):
+    """Refuse releases of FlashInfer that lack patches or cubins to be set beside each other."""
     revised, published = ({path.name.partition("flashinfer-")[2].removesuffix(".diff")
                            for path in patches.FOLDER.glob(f"03-moe-gate.{kind}.flashinfer-*.diff")}
                           for kind in ("revised", "published"))
@@ -168,15 +155,11 @@ def check(older, newest):
                                   f"choose {', '.join(sorted(fit))}")
 
 
-def named(rows):
-    """Rows with TensorRT-LLM's names of back ends turned into this collection's."""
-    return rows.assign(**{"back end": rows["back end"].replace(BACK_ENDS)})
-
-
 def configured(rows):
     """The rows of FlashInfer's configurations, by back end and quantisation (empty before 0.7)."""
-    chosen = rows[(rows["check"] == "supported") & rows["back end"].isin(CONFIGURATIONS)].copy()
-    pairs = chosen["back end"].map(CONFIGURATIONS)
+    known = BACK_ENDS["configurations"]
+    chosen = rows[(rows["check"] == "supported") & rows["back end"].isin(known)].copy()
+    pairs = chosen["back end"].map(known)
     return chosen.assign(**{"back end": pairs.str[0], "quantisation": pairs.str[1]})
 
 

@@ -25,13 +25,7 @@ COLUMNS = ("SM", "tile", "candidates", "index", "target", "kernel", "said")
 
 
 def headers(wheel, folder):
-    """Lay out a cubin wheel's headers and manifest where the runner includes them from (Path).
-
-    Raises
-    ------
-    CollectionError
-        If the wheel holds no manifest.
-    """
+    """Lay out a cubin wheel's headers and manifest where the runner includes them from (Path)."""
     root = Path(folder, "flashinfer/trtllm/batched_gemm")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".h")
@@ -46,30 +40,13 @@ def headers(wheel, folder):
     return root
 
 
-def choose(version, *names, sm=gates.SM, layer=LAYER):
-    """Have a FlashInfer's runner pick and launch a kernel for an NVFP4 layer's first GEMM.
+def choose(version, *names):
+    """Have a pinned FlashInfer's runner pick and launch a kernel for `LAYER`'s first NVFP4 GEMM.
 
-    Parameters
-    ----------
-    version : str
-        Of flashinfer-python and of flashinfer-cubin, both pinned.
-    *names : str
-        Files of patches/.
-    layer : dict
-        tokens, top, experts, hidden, intermediate: counts and sizes in elements, as `LAYER`.
-
-    Returns
-    -------
-    DataFrame
-        SM, tile (tokens of a tile), candidates (kernels that pass its filter), index and kernel
-        (the default choice and its name), target (what it is built for), said (the error of the
-        filter or of the launch; "" if a stand-in for the driver launched it), loadable (whether
-        one was chosen that CUDA's rules let that GPU load).
-
-    Raises
-    ------
-    CollectionError
-        If the wheel, the compiler or the runner is missing or does not fit.
+    `names` are files of patches/. Returns a DataFrame: SM, tile (tokens of a tile), candidates
+    (kernels that pass its filter), index and kernel (the default choice), target (what it is built
+    for), said (the error of the filter or of the launch; "" if a stand-in for the driver launched
+    it), loadable (whether one was chosen that CUDA's rules let that GPU load).
     """
     pins = [wheels.pin(name, version) for name in ("flashinfer-python", "flashinfer-cubin")]
     tree, runner = wheels.source("flashinfer-python", version), vendored.BATCHED_RUNNER
@@ -77,10 +54,9 @@ def choose(version, *names, sm=gates.SM, layer=LAYER):
     def ask(_):
         with (patches.patched(tree, *names, files=[runner]) as overlay,
               tempfile.TemporaryDirectory(prefix="sm12x-") as folder):
-            cubin_wheel = wheels.wheel(pins[1].name, version)
-            return run(folder, tree, overlay / runner, cubin_wheel, [*layer.values(), *sm])
+            return run(folder, tree, overlay / runner, wheels.wheel(pins[1].name, version))
 
-    key = {"wheels": [pin.sha256 for pin in pins], "unit": UNIT, "SM": list(sm), "layer": layer,
+    key = {"wheels": [pin.sha256 for pin in pins], "unit": UNIT,
            "patches": [patches.Patch(name).path for name in names],
            "headers": toolchain.find().version}
     table = pd.read_csv(io.StringIO(cache.remember("batched", key, ask).value), sep="\t",
@@ -92,7 +68,7 @@ def choose(version, *names, sm=gates.SM, layer=LAYER):
     return table.assign(said=said, loadable=may)
 
 
-def run(folder, tree, runner, wheel, arguments):
+def run(folder, tree, runner, wheel):
     """Compile the unit around a runner's file in an empty folder; what the program prints (str)."""
     empty, program = Path(folder, "empty"), Path(folder, "choose")
     data, manifest = Path(tree, vendored.DATA), headers(wheel, folder)
@@ -103,8 +79,9 @@ def run(folder, tree, runner, wheel, arguments):
     include = [empty, folder, manifest, data / "include", data / "csrc/nv_internal",
                data / "csrc/nv_internal/include", *toolchain.find().include]
     nvcc.host(UNIT, program, include, f'-DRUNNER="{runner}"', *(f"-D{each}" for each in MACROS))
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([program, *map(str, (*LAYER.values(), *gates.SM))], capture_output=True,
+                          text=True)
     if done.returncode:
         raise CollectionError(f"the runner ended with status {done.returncode}",
-                              "try the layer's default sizes")
+                              "use a pinned flashinfer-python, and patches that fit it")
     return done.stdout

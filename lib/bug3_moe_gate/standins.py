@@ -51,10 +51,6 @@ class Thing(metaclass=Any):
 class Unbound(dict):
     """Builtins for a module that may be an excerpt: a name that it does not bind is looked up."""
 
-    def __init__(self, look_up):
-        super().__init__(vars(builtins))
-        self.look_up = look_up
-
     def __missing__(self, name):
         if name.startswith("__"):
             raise KeyError(name)
@@ -62,10 +58,7 @@ class Unbound(dict):
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Runs the modules of `own` (name to file), and finds a stand-in for each package of `absent`.
-
-    Every stand-in module has the values of `given`. With `look_up`, own modules may be excerpts.
-    """
+    """Runs modules of `own` (name to file; excerpts with `look_up`); `absent` ones have `given`."""
 
     def __init__(self, own, absent, given=None, look_up=None):
         self.own, self.absent, self.given, self.look_up = own, set(absent), given or {}, look_up
@@ -75,7 +68,6 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return importlib.util.spec_from_file_location(name, self.own[name], loader=self)
         if name.partition(".")[0] in self.absent:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
 
     def create_module(self, spec):
         if spec.name in self.own:
@@ -88,7 +80,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         if file := self.own.get(module.__name__):
             if self.look_up:
-                module.__dict__["__builtins__"] = Unbound(self.look_up)
+                module.__dict__["__builtins__"] = names = Unbound(vars(builtins))
+                names.look_up = self.look_up
             exec(compile(file.read_text(), str(file), "exec"), module.__dict__)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.bug3_moe_gate import agreement, charts, gates, kernels, recorded, selection
+from lib.bug3_moe_gate import agreement, charts, gates, kernels, selection
 from lib.errors import CollectionError
 from lib.instruments import cubins
 from lib.subjects import patches, wheels
@@ -309,7 +309,7 @@ def test_a_tree_that_tells_nothing_gives_no_answer_and_what_it_asks_is_asked_aga
 
 
 def test_the_record_is_what_a_tree_of_its_revision_says(shipped):
-    said = recorded.tried()["as shipped"]
+    said = gates.recorded()["as shipped"]
     assert agreement.differences(said.routes, shipped.routes, ["requested", "model", "SM"], "reached")["SM"].isin([90]).all()
     nvfp4 = said.rows[said.rows["quantisation"] == "NVFP4"]
     assert agreement.differences(nvfp4, shipped.rows, ["check", *agreement.KEY]).empty
@@ -448,4 +448,4 @@ def test_bad_input_is_a_clear_error(tmp_path):
     with pytest.raises(CollectionError, match="generates no NVFP4 kernel"):
         kernels.compiled("0.6.6", "", "sm_90a")
     with pytest.raises(CollectionError, match="gave no answer"):
-        gates.ask(gates.FLASHINFER, tmp_path, tmp_path, None, 121, folder=tmp_path)
+        gates.ask(gates.FLASHINFER, tmp_path, tmp_path, 121, folder=tmp_path)

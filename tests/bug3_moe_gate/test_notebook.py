@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.bug3_moe_gate import gates, recorded
+from lib.bug3_moe_gate import gates
 from lib.evidence import claims
 from tests.bug3_moe_gate.test_gates import REAL, TREES
 
@@ -38,7 +38,7 @@ def test_3a_follows_the_gate_and_the_routes(notebook):
 
 def test_3a_is_executed_where_a_tree_answers_and_reported_where_none_does(notebook):
     assert notebook.found("moe-gate.tensorrt-llm").tier == "reported"
-    asked = notebook.again("moe-gate.tensorrt-llm", at_hand=recorded.tried())
+    asked = notebook.again("moe-gate.tensorrt-llm", at_hand=gates.recorded())
     assert asked.tier == "executed"
 
 
