@@ -17,8 +17,7 @@ def parser():
     whole.add_argument("--notebooks", default=runner.FOLDER, help="their folder")
     whole.add_argument("--outputs", type=Path, default=record.REPOSITORY / "outputs",
                        help="the folder of what is made")
-    whole.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS,
-                       help="the longest that one cell may take")
+    whole.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS, help="at most")
     whole.add_argument("--recorded", type=Path, help="recorded runs; recorded/ in the outputs")
     each = whole.add_subparsers(required=True)
 

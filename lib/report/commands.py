@@ -17,8 +17,6 @@ from lib.instruments import devices
 from lib.report import comparison, console, machines, record, runner, site
 from lib.subjects import tensorrt_llm, wheels
 
-PARTS = ("notebooks", "evidence.json", "report", "report.zip")
-
 
 def fetch(_=None):
     """Bring every subject and the toolchain into the cache; status 1 if one cannot be had."""
@@ -46,10 +44,9 @@ def fetch(_=None):
     using = record.compiler()
     theirs = "" if using["from"] == "pinned" else ", of SM12X_CUDA_HOME"
     console.say(f"  CUDA toolchain {using['version']}{theirs}")
-    found = tensorrt_llm.find() or tensorrt_llm.fetch()
-    console.say(f"  TensorRT-LLM: {found}" if found else
-                "  TensorRT-LLM: not here (neither installed, nor TRTLLM_SRC, nor the network); "
-                "recorded facts stand in")
+    found = tensorrt_llm.find() or tensorrt_llm.fetch() or (
+        "not here (neither installed, nor TRTLLM_SRC, nor the network); recorded facts stand in")
+    console.say(f"  TensorRT-LLM: {found}")
     for step in sorted(steps):
         console.say(f"  next: {step}; what needs a missing subject fails, and the rest runs")
     return {wheel.requirement: reason for wheel, reason in brought if reason}
@@ -61,7 +58,7 @@ def publish(built):
     with (open(outputs / ".lock", "w") as lock,
           tempfile.TemporaryDirectory(dir=outputs, prefix=".old-") as old):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for part in PARTS:
+        for part in ("notebooks", "evidence.json", "report", "report.zip"):
             if (outputs / part).exists():
                 os.rename(outputs / part, Path(old, part))
             os.rename(built / part, outputs / part)

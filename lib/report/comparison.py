@@ -44,11 +44,8 @@ class Runs:
 
 
 def runs(kept, others=None):
-    """This machine's run (dict of evidence.json) beside others (`Runs`), read and compared once.
-
-    `others` are such files or their folders (Paths, or a str with ``os.pathsep`` between them);
-    None stands for the recorded runs.
-    """
+    """This machine's evidence (dict) beside that of others (`Runs`): files or their folders (Paths,
+    or a str with ``os.pathsep`` between them), or the recorded runs."""
     if isinstance(others, str):
         others = [each for each in others.split(os.pathsep) if each]
     shown, refused = machines.gather(machines.recorded() if others is None else others)
@@ -116,8 +113,7 @@ def compare(one, other):
 
 
 def html(part, shown):
-    """Of `Runs` (HTML) the ``claims`` (claims down, machines across), where they are ``apart``,
-    or what was found only ``elsewhere``."""
+    """The ``claims`` of all `Runs`, where they are ``apart``, what is only ``elsewhere`` (HTML)."""
     module = scoreboard.template("machines").module
     if part == "claims":
         every = [shown.here, *shown.others]

@@ -67,7 +67,7 @@ def board(found):
                  for column in evidence.VERDICTS]
         if any(cells):
             table.add_row(f"{bug or ''} {name}", *cells)
-    say(table)
+    say(table, soft_wrap=False)
     missing = sum(finding is None for _, finding in decided)
     say(f"{len(found)} findings; " + (f"no finding yet for {missing} of {len(decided)} claims"
                                       if missing else "every claim has one"))

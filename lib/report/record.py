@@ -59,8 +59,7 @@ def describe(started, finished, failed, missing):
                      for wheel in wheels.pins()],
         "toolchain": compiler(), "failed": failed, "missing": missing,
         "started": started.isoformat(timespec="seconds"),
-        "finished": finished.isoformat(timespec="seconds"), "commit": commit(),
-    }
+        "finished": finished.isoformat(timespec="seconds"), "commit": commit()}
 
 
 def findings(notebook):
@@ -122,10 +121,8 @@ def portable(value):
 
 
 def keep(folder, name, run, found, scratch):
-    """Keep a finished run as ``<folder>/<name>/evidence.json`` (Path), its findings marked so.
-
-    It is written in `scratch` first, on the same disk: the last one stays if that is refused.
-    """
+    """Keep a finished run as ``<folder>/<name>/evidence.json`` (Path), its findings marked so;
+    `scratch` is on the same disk, and the last one stays if the new one is refused there."""
     named(name)
     if not found:
         raise CollectionError("no notebook stated a finding, so nothing was recorded",

@@ -81,11 +81,9 @@ def on_a_spark(findings):
 
 
 def short(findings, words):
-    """The account in a line a claim that has a finding (Markdown), in the order of `words`.
-
-    `words` has for a claim what each verdict comes to (dict of dict of str), else the claim is
-    named; the parts that fail a refined claim, and the finding's sentence, follow.
-    """
+    """The account in a line a claim that has a finding (Markdown): what its verdict comes to in
+    `words` (claim to verdict to str) or else the claim, what failed of a refined one, the sentence
+    of the finding."""
     held, lines = claims.decide(findings), []
     for claim in words:
         if finding := held[claim]:

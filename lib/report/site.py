@@ -37,15 +37,11 @@ class Page:
     """The page of an executed notebook; its first sentence describes it."""
 
     name: str
+    file: str  # the scoreboard is the index
     title: str
     description: str
     notebook: nbformat.NotebookNode
     failed: str  # the cell that failed, and its error; or nothing
-
-    @property
-    def file(self):
-        """The name of its page: the scoreboard is the index."""
-        return "index" if self.name == SCOREBOARD else self.name
 
 
 def read_page(path):
@@ -62,7 +58,8 @@ def read_page(path):
     title = lines[0].lstrip("# ")
     sentence = next((line for line in lines if not line.startswith("#")), title)
     plain = re.sub(r"[*_`]|\]\([^)]*\)|\[", "", sentence)
-    return Page(path.stem, title, plain, notebook, failed)
+    file = "index" if path.stem == SCOREBOARD else path.stem
+    return Page(path.stem, file, title, plain, notebook, failed)
 
 
 def sanitized(html):
