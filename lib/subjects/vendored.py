@@ -8,7 +8,6 @@ from pathlib import Path
 DATA = "flashinfer/data"
 INTERNAL = f"{DATA}/csrc/nv_internal"  # TensorRT-LLM's sources
 KERNELS = f"{INTERNAL}/tensorrt_llm/kernels/cutlass_kernels"
-HEURISTIC = f"{KERNELS}/cutlass_heuristic.cpp"
 LAUNCHER = f"{KERNELS}/moe_gemm/launchers/moe_gemm_tma_ws_launcher.inl"
 GROUPED_DISPATCH = f"{KERNELS}/moe_gemm/moe_gemm_template_dispatch_tma_ws.h"
 DENSE_RUNNERS = f"{DATA}/include/flashinfer/gemm"

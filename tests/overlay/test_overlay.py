@@ -51,7 +51,7 @@ PART = """
  def answer():
 -    return "installed"
 +    return "patched"
- 
+
  def fails():
 -    return 1 / len("")  # installed
 +    return 1 / len("")  # patched
