@@ -20,8 +20,12 @@ from lib.errors import CollectionError
 from lib.subjects import patches, tensorrt_llm, vendored
 
 FILES = {"flashinfer": vendored.AUTOTUNERS, "tensorrt_llm": ("tensorrt_llm/_torch/autotuner.py",)}
-AS_READ = f"{tensorrt_llm.REPOSITORY}/blob/{tensorrt_llm.REVISION}/{FILES['tensorrt_llm'][0]}"
-DATA = Path(__file__).with_name("cases.toml")
+OPERATORS = "tensorrt_llm/_torch/custom_ops/torch_custom_ops.py"
+SPEC = "get_fp8_block_scaling_gemm_constraint_spec"
+BLOB = f"{tensorrt_llm.REPOSITORY}/blob"
+SPEC_AS_READ = f"{BLOB}/000af3a1e55b7bbb97b6c8849d916fbbd00678ee/{OPERATORS}"
+QUANTISER = f"{BLOB}/0401f89f7b18f07f11a1d875308cd3e54c7f816b/cpp/tensorrt_llm/thop/fp8Quantize.cpp"
+AS_READ = f"{BLOB}/{tensorrt_llm.REVISION}/{FILES['tensorrt_llm'][0]}"
 KINDS = ("published", "skip-both", "revised")
 
 
@@ -157,8 +161,8 @@ def tuples(value):
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
-CASES = {name: types.SimpleNamespace(**USUAL | {key: tuples(each[key]) for key in each})
-         for name, each in tomllib.loads(DATA.read_text()).items()}
+CASES = {name: types.SimpleNamespace(**USUAL | {key: tuples(each[key]) for key in each}) for name,
+         each in tomllib.loads(Path(__file__).with_name("cases.toml").read_text()).items()}
 
 
 def links(tuner):
@@ -197,10 +201,7 @@ def generate(tuner, shapes, configured):
 
 
 def survey(tuner, call=find, cases=CASES):
-    """What each case does to a function of a tuner that knows its fields (DataFrame).
-
-    The outcome is ``ok`` or the exception, with the line that raised it.
-    """
+    """What each case does to a function of a tuner: ``ok`` or the exception (DataFrame)."""
     rows, capped = [], hasattr(tuner.TuningConfig, "tune_max_num_tokens")
     for name, case in cases.items():
         linked = any(len(inputs) > 1 for inputs, _ in case.dynamic)
@@ -225,4 +226,39 @@ def raising(tuners):
                      "warm-up raises": (warm_up["outcome"] != "ok").sum(),
                      "account's cases": look_up["account"].sum(),
                      "account's cases raise": (failed & look_up["account"]).sum()})
+    return pd.DataFrame(rows)
+
+
+def rank(sm):
+    """How many dimensions the scales have, as read in `QUANTISER` (120 goes elsewhere) (int)."""
+    return 2 if sm in (100, 103, 120) else 1
+
+
+def spec(sm, tree=None):
+    """Which dimension of the scales the tree's own function names, or the rule as read (int)."""
+    file = Path(tree or "", OPERATORS)
+    body = ast.parse(file.read_text()).body if tree and file.is_file() else ()
+    wanted = [node for node in body
+              if isinstance(node, ast.FunctionDef) and node.name.strip("_") == SPEC]
+    if not wanted:
+        return int(sm >= 100)
+    for node in wanted:
+        node.decorator_list = []  # a cache
+    used = {each.id for node in wanted for each in ast.walk(node) if isinstance(each, ast.Name)}
+    names = dict.fromkeys(used, MagicMock()) | {
+        "ConstraintSpec": lambda index, dim, rule: dim, "get_sm_version": lambda: sm}
+    exec(compile(ast.Module(wanted, []), OPERATORS, "exec"), names)
+    return names[SPEC]()[0]
+
+
+def replay(tuner, tree=None):
+    """Have a tuner look up the GEMM with each architecture's scales and spec (DataFrame)."""
+    rows = []
+    for sm in (90, 100, 103, 120, 121):
+        dimensions, named = rank(sm), spec(sm, tree)
+        outcome = find(tuner, ((300, 256), (32, 256), (96, 4)[:dimensions]),
+                                 config(tuner, constraint=[(2, named)]))
+        rows.append({"SM": sm, "scales have": f"{dimensions} dimensions",
+                     "the spec names": f"dimension {named}", "outcome": outcome.error or "ok",
+                     "rank": dimensions})
     return pd.DataFrame(rows)

@@ -100,10 +100,6 @@ class Operator:
         activation, scales = quantise(torch.randn(rows, self.depth, device=self.device), 1)
         return [activation, self.weight, vector(scales), self.weight_scale]
 
-    def output(self, rows):
-        """Memory for the output, full of NaN (bf16)."""
-        return self.weight_scale.new_full((rows, self.columns), float("nan")).bfloat16()
-
     def run(self, inputs, tactic=-1, out=None):
         """Launch (tensor of bf16, (m, n), or `out`); tactic -1 is the first that runs."""
         from lib.bug4_autotuner.scaled_gemm_kernel import kernel
@@ -143,10 +139,9 @@ class Operator:
             for number, each in enumerate(self.tactics)])
 
     def errors(self, sizes):
-        """The relative error of every valid tactic at every m, on fresh inputs (DataFrame).
+        """The error of every valid tactic at every m, on fresh inputs, against float64 (DataFrame).
 
-        In the Frobenius norm, against float64, and beside that of rounding the reference to bf16;
-        NaN if an element was not written or padding was used.
+        In the Frobenius norm, relative; NaN if an element was not written or padding was used.
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
         for size in sizes:
@@ -154,7 +149,8 @@ class Operator:
                 inputs = self.inputs(size)
                 scales = matrix(inputs[2], size, self.depth // 128)
                 right = dequantise(inputs[0], scales, 1) @ known.T
-                got = self.run(inputs, tactic, self.output(size))
+                out = torch.full_like(right, float("nan"), dtype=torch.bfloat16)
+                got = self.run(inputs, tactic, out)
                 error, rounding = (((each.double() - right).norm() / right.norm()).item()
                                    for each in (got, right.bfloat16()))
                 rows.append({"tactic": tactic, "m": size, "relative error": error,
@@ -162,11 +158,8 @@ class Operator:
         return pd.DataFrame(rows)
 
     def times(self, sizes, repeats=30):
-        """Time every valid tactic at every m, each call behind a flush of the second-level cache.
-
-        Median and quartiles in microseconds by CUDA events, or why it failed (DataFrame).
-        """
-        cache = torch.cuda.get_device_properties(0).L2_cache_size
+        """Time every valid tactic at every m, in µs by CUDA events, or say why not (DataFrame)."""
+        cache = torch.cuda.get_device_properties(0).L2_cache_size  # flushed before each call
         dirt = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
 
         def before():
@@ -175,9 +168,9 @@ class Operator:
 
         rows = []
         for size in sizes:
-            inputs, out = self.inputs(size), self.output(size)
+            inputs = self.inputs(size)
             for tactic in self.valid:
-                took = attempt(timing.elapsed, lambda: self.run(inputs, tactic, out), repeats,
+                took = attempt(timing.elapsed, lambda: self.run(inputs, tactic), repeats,
                                before=before)
                 spread = timing.spread([1e3 * each for each in took.value or [float("nan")]],
                                        tuning.TIME)

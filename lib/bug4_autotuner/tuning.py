@@ -201,10 +201,9 @@ def fates(outcomes):
 
 
 def cost_of_choices(times, outcomes, default):
-    """What the choice of each tuner costs against the best tactic at the same m (DataFrame).
+    """The time of each tuner's choices over that of the best tactic at the same m (DataFrame).
 
     From `scaled_gemm.Operator.times`, what `drive` returned by tuner, and the tactic behind -1.
-    ``cost`` is the ratio of the chosen tactic's microseconds to the best's, NaN without a time.
     """
     known = times[times["error"] == ""]
     best = known.loc[known.groupby("m")[TIME].idxmin(), ["m", "tactic", TIME]]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from lib.bug4_autotuner import autotuner, gates, tuning
+from lib.bug4_autotuner import autotuner, tuning
 from lib.evidence import claims
 from lib.instruments import devices
 from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT, tree_of
@@ -182,5 +182,5 @@ def test_what_a_gpu_answered_becomes_a_finding_of_its_tier(cells, monkeypatch, c
 
 
 def test_the_rules_as_read_are_those_of_the_account_of_17126():
-    assert [gates.rank(sm) for sm in (90, 100, 103, 120, 121)] == [1, 2, 2, 2, 1]
-    assert [gates.spec(sm) for sm in (90, 100, 103, 120, 121)] == [0, 1, 1, 1, 1]
+    assert [autotuner.rank(sm) for sm in (90, 100, 103, 120, 121)] == [1, 2, 2, 2, 1]
+    assert [autotuner.spec(sm) for sm in (90, 100, 103, 120, 121)] == [0, 1, 1, 1, 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib import overlay
-from lib.bug4_autotuner import autotuner, gates, tuning
+from lib.bug4_autotuner import autotuner, tuning
 from tests.conftest import ROOT
 
 TREES = Path(os.environ.get("TRTLLM_TREES") or ROOT.parent / "shared" / "tensorrt-llm")
@@ -148,11 +148,11 @@ def get_fp8_block_scaling_gemm_constraint_spec() -> Tuple[ConstraintSpec, ...]:
 @pytest.mark.parametrize("condition, unfit", [("sm >= 100", {121}), ("sm in (100, 103, 120)", set()), ("sm >= 90", {90, 121})])
 def test_the_trees_own_rule_decides_which_architectures_fail(tmp_path, condition, unfit):
     from lib.subjects import wheels
-    file = tmp_path / gates.FILE
+    file = tmp_path / autotuner.OPERATORS
     file.parent.mkdir(parents=True)
     file.write_text(SPECS.format(condition=condition))
     tuner = autotuner.load(wheels.source("flashinfer-python", "0.6.6"))
-    rows = gates.replay(tuner, tmp_path)
+    rows = autotuner.replay(tuner, tmp_path)
     assert set(rows.loc[rows["outcome"] != "ok", "SM"]) == unfit
-    recorded = gates.replay(tuner)
+    recorded = autotuner.replay(tuner)
     assert set(recorded.loc[recorded["outcome"] != "ok", "SM"]) == {121}
