@@ -14,10 +14,9 @@ def verdict(admitted, kernels):
 
 
 def held(gates, kernels):
-    """Hold gates (rows by the name of the gate) against `kernels.existing`.
+    """Hold gates (rows by the gate's name) against `kernels.existing`, where those were counted.
 
-    Returns a DataFrame: gate, back end, quantisation, SM, admitted, kernels, verdict, marked; a
-    cell whose kernels were not counted is left out.
+    Returns a DataFrame: gate, back end, quantisation, SM, admitted, kernels, verdict, marked.
     """
     rows = pd.concat([each.assign(gate=name) for name, each in gates.items()])
     rows = rows[["gate", *KEY, "admitted"]].merge(kernels, on=KEY)

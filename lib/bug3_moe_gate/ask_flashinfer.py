@@ -12,19 +12,14 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 import types
 from pathlib import Path
 
 import torch
 from standins import Finder, missing
 
-REQUIRED = "tvm_ffi cudnn pynvml einops ninja tabulate click requests tqdm".split()
-# The C++ names of weights and activations, by quantisation.
-OPERANDS = {"NVFP4": ("E2m1", "E2m1"), "MXFP4 × MXFP8": ("MxE2m1", "MxE4m3"),
-            "MXFP4 × BF16": ("MxE2m1", "Bfloat16"), "FP8": ("E4m3", "E4m3"),
-            "BF16": ("Bfloat16", "Bfloat16")}
-DOWNLOADS = ("get_cubin", "get_artifact", "get_meta_hash", "download_trtllm_headers",
-             "ensure_symlink", "verify_symlinked_headers", "write_filtered_metainfo")
+FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 MACRO = re.compile(r"INSTANTIATE_TMA_WARP_SPECIALIZED_MOE_GEMM\("
                    r"\s*Sm(\d+),\s*(\w+),\s*(\w+),\s*(\w+),[^;]*\);")
 
@@ -41,14 +36,14 @@ def load(tree, overlay):
     """Import fused_moe.core, jit.fused_moe and fused_moe.api (None before 0.7) of a tree."""
     changed = {".".join(path.relative_to(overlay).with_suffix("").parts): path
                for path in overlay.rglob("*.py")}
-    sys.meta_path.insert(0, Finder(changed, missing(REQUIRED)))
+    sys.meta_path.insert(0, Finder(changed, missing(FACTS["required"])))
     for name in ("flashinfer", "flashinfer.fused_moe"):
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = [str(tree / name.replace(".", "/"))]
     core, jit, api = (importlib.import_module(f"flashinfer.{name}")
                       if (tree / f"flashinfer/{name.replace('.', '/')}.py").is_file() else None
                       for name in ("fused_moe.core", "jit.fused_moe", "fused_moe.api"))
-    for name in DOWNLOADS:
+    for name in FACTS["downloads"]:
         if hasattr(jit, name):
             setattr(jit, name, lambda *_, **__: "stood in")
     jit.gen_jit_spec = stop
@@ -77,7 +72,7 @@ def ask(core, jit, api, sm, workspace, answer):
         answer["rows"].append({"check": check, "back end": back_end, "quantisation": quantisation,
                                "SM": sm, "admitted": admitted, "said": said})
 
-    for name, operands in OPERANDS.items():
+    for name, operands in FACTS["operands"].items():
         row("is_trtllm_moe_supported", "trtllm-gen", name, core.is_trtllm_moe_supported,
             *(getattr(core.DtypeTrtllmGen, each) for each in operands))
     row("module", "trtllm-gen", "", core.get_trtllm_moe_sm100_module)
