@@ -17,6 +17,7 @@ from jupyter_client import AsyncKernelManager
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CELL_SECONDS = 900
+START_SECONDS = 600  # a kernel takes over a minute to start on a loaded or an emulated machine
 STARTS = 3  # a kernel takes free ports, and may lose one to another: then it is started again
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -60,7 +61,8 @@ def attempt(job, log):
     # Its folder goes to the kernel alone: papermill's own cwd would move the other threads, too.
     papermill.execute_notebook(
         job.notebook, job.output, job.parameters, kernel_name="python3", progress_bar=False,
-        execution_timeout=job.cell_seconds, on_cell_start=begin, kernel_manager_class=Kernel,
+        start_timeout=START_SECONDS, execution_timeout=job.cell_seconds, on_cell_start=begin,
+        kernel_manager_class=Kernel,
         resources={"metadata": {"path": str(job.notebook.parent)}})
 
 
