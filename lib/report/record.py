@@ -25,12 +25,11 @@ PACKAGES = ("torch", "papermill", "nbconvert", "pandas", "plotly", "cuda-core", 
 
 def commit():
     """``SM12X_COMMIT``, or this checkout's, with ``+`` if files differ; else ``unknown`` (str)."""
-    command = ["git", "-C", REPOSITORY, "describe", "--always", "--abbrev=40", "--exclude=*",
-               "--dirty=+"]
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     stated = os.environ.get("SM12X_COMMIT")
     if not stated and shutil.which("git"):
-        stated = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return stated or "unknown"
+        stated = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout
+    return (stated or "unknown").strip()
 
 
 def compiler():

@@ -143,6 +143,7 @@ def build(run, target, shown):
     def write(name, title, description, body, **more):
         for page in pages:  # links to notebooks of this run lead to their pages
             body = body.replace(f'href="{page.name}.ipynb', f'href="{page.file}.html')
+        body = re.sub(r' href="\.\./([^"#]*)[^"]*"', r' title="\1 in the repository"', body)
         toc = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶"))
                for tag in BeautifulSoup(body, "html.parser").select("h2[id], h3[id]")]
         html = shell.render(
