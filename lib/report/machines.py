@@ -53,8 +53,7 @@ class Machine:
 
 def legible(text, most):
     """A name as it may be shown: printable, in one line, at most `most` characters."""
-    printable = "".join(each if each.isprintable() else " " for each in str(text))
-    text = " ".join(printable.split())
+    text = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
     return text if len(text) <= most else text[:most - 1] + "…"
 
 

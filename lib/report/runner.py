@@ -62,8 +62,7 @@ def attempt(job, log):
     papermill.execute_notebook(
         job.notebook, job.output, job.parameters, kernel_name="python3", progress_bar=False,
         start_timeout=START_SECONDS, execution_timeout=job.cell_seconds, on_cell_start=begin,
-        kernel_manager_class=Kernel,
-        resources={"metadata": {"path": str(job.notebook.parent)}})
+        kernel_manager_class=Kernel, resources={"metadata": {"path": str(job.notebook.parent)}})
 
 
 def execute(job):
