@@ -147,16 +147,22 @@ def validate(value, schema, name):
 def upgraded(record):
     """A record of schema 1, as recorded runs may have it, in the form of schema 2 (dict).
 
-    Its findings state no parts; those about no claim lose their verdict, which schema 2 has not.
-    Its run says that it was ``upgraded from`` 1.
+    Its findings state no parts; those about no claim lose their verdict, which schema 2 has not,
+    and those that were called inspected on the ground of links alone are reported. Its run says
+    that it was ``upgraded from`` 1.
     """
+    def tier(each):
+        links = all(str(source).startswith("https://") for source in each.get("sources", []))
+        read = each.get("tier") == "inspected" and links
+        return {"tier": "reported"} if read else {}
+
     if not isinstance(record, dict) or record.get("schema") != 1:
         return record
     found, run = record.get("findings"), record.get("run")
     if isinstance(found, list) and isinstance(run, dict):
         run = run | {"upgraded from": 1}
         found = [each | {"parts": [], "verdict": each.get("claim") and each.get("verdict")}
-                 if isinstance(each, dict) else each for each in found]
+                 | tier(each) if isinstance(each, dict) else each for each in found]
     return record | {"schema": 2, "run": run, "findings": found}
 
 

@@ -188,6 +188,15 @@ def test_a_record_of_schema_1_is_read_as_one_of_2(tmp_path):
     assert [(each["verdict"], each["parts"]) for each in read["findings"]] == [(None, []), ("refuted", [])]
     assert read["run"] == RUN | {"upgraded from": 1} and "upgraded from" not in kept["run"]
     assert evidence.upgraded(read) is read
+
+
+@pytest.mark.parametrize("tier, sources, expected", [
+    ("inspected", [LINK, LINK], "reported"), ("inspected", [LINK, "flashinfer-python==0.6.6"], "inspected"),
+    ("compiled", [LINK], "compiled"), ("modelled", [LINK], "modelled")])
+def test_what_an_older_run_called_inspected_on_links_alone_was_read(tier, sources, expected):
+    kept = {"schema": 1, "run": RUN, "findings": [{"claim": "P1", "verdict": "refined", "tier": tier, "sources": sources}]}
+    [found] = evidence.upgraded(kept)["findings"]
+    assert (found["tier"], found["verdict"], found["parts"]) == (expected, "refined", [])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(kept | {"schema": 2}, evidence.SCHEMA)
 
