@@ -20,7 +20,8 @@ FLAGS = ("-cubin", "-O3", "-std=c++17", "--expt-relaxed-constexpr", "-extended-l
 UNITS = Path(__file__).with_name("units")
 ORDER = ("matrix-vector", "matrix-matrix", "attention-vector", "attention-matrix")
 KERNEL = re.compile(r"(mul_mat_(?:vec_)?q)IL9ggml_type(\d+)ELi(\d+)E"
-                    r"|(flash_attn_ext_vec)ILi128ELi(\d+)E|(flash_attn_ext_f16)ILi128ELi128ELi(\d+)E")
+                    r"|(flash_attn_ext_vec)ILi128ELi(\d+)E"
+                    r"|(flash_attn_ext_f16)ILi128ELi128ELi(\d+)E")
 MATRIX, DOT = re.compile(r"[HIQO]MMA\."), "IDP.4A"
 TEST = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
 
