@@ -37,12 +37,18 @@ def ask(number, behaviour="", sm=121, script=None, **options):
                       parameters=SMALL[number], **{"seconds": 120} | options)
 
 
+def ours(asker):
+    """Whether a probe was asked for by this process, by a child of it, or by one that is gone: not by another worker."""
+    return asker == os.getpid() or not psutil.pid_exists(asker) or psutil.Process(asker).ppid() == os.getpid()
+
+
 def marked():
-    """The processes that some probe left behind."""
+    """The processes that some probe of ours left behind."""
     found = []
     for process in psutil.process_iter():
         try:
-            found += [process] if probes.MARK in process.environ() else []
+            mark = process.environ().get(probes.MARK)
+            found += [process] if mark and ours(int(mark.partition("-")[0])) else []
         except (psutil.Error, OSError):
             continue
     return found
