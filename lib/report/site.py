@@ -86,13 +86,13 @@ def code_label(cell):
 class Exporter(HTMLExporter):
     """nbconvert's HTML exporter with the collection's template; one object makes one page."""
 
-    def __init__(self):
+    def __init__(self, **traits):
         self.macros, self.numbers = template("macros").module, itertools.count(1)
         super().__init__(
             template_name="collection", extra_template_basedirs=[str(FOLDER)],
             config=Config({"NbConvertBase": {"display_data_priority": SHOWN}}),
             filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich,
-                     "code_label": code_label})
+                     "code_label": code_label}, **traits)
 
     def rich(self, data):
         """A finding's card; or the place of a chart or explorer, with its data and its table."""
@@ -154,7 +154,8 @@ def build(run, target, shown):
         (target / f"{name}.html").write_text(html)
 
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
-        body, _ = Exporter().from_notebook_node(page.notebook)
+        exporter = Exporter(exclude_input=page.file == "index")  # the first page shows no code
+        body, _ = exporter.from_notebook_node(page.notebook)
         write(page.file, page.title, page.description, body, previous=before, next=after)
     if not (target / "index.html").exists():
         write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a "

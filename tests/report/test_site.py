@@ -215,6 +215,13 @@ def test_a_claim_has_a_page_with_what_each_machine_says(small):
     assert "confirmed sm12x ≠ verdict" in beside["NVIDIA GB10"] and "refuted executed" in beside["h100"] and "≠" not in beside["h100"]
 
 
+def test_the_first_screen_gives_the_counts_and_no_code(served, visit):
+    address, _ = served
+    page = visit(f"{address}/index.html")
+    tally = page.locator("p.tally").bounding_box()
+    assert tally["y"] + tally["height"] < 400 and page.locator("details.code").count() == 0
+
+
 def test_folded_code_opens_and_keys_reach_it(served, visit):
     address, _ = served
     page = visit(f"{address}/04-autotuner.html")
