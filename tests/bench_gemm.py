@@ -23,7 +23,7 @@ def rate():
     start = time.perf_counter()
     answers = gemm.ask([kernel.cpp() for kernel in kernels], front)
     together = time.perf_counter() - start
-    assert len(answers) == len(kernels) and all(isinstance(answer, tuple) for answer in answers.values())
+    assert len(answers) == len(kernels)
     start = time.perf_counter()
     status, program, said = front.compile(PROGRAM.format(probe=kernels[0].cpp()), "exe")
     alone = time.perf_counter() - start

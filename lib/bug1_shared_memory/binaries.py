@@ -10,78 +10,52 @@ import psutil
 from lib import cache
 from lib.bug1_shared_memory.gemm import UNITS
 from lib.errors import CollectionError
-from lib.instruments import nvcc, sass, toolchain
+from lib.instruments import nvcc
 
 MAIN = """#include "{unit}.cuh"
 using namespace unit;
 int main(int count, char** arguments) {{ return harness::{call}<{type}>(count, arguments); }}
 """
+UNIT = {"run": "harness", "reference": "reference"}
 USAGE = r"(\d+) (?:bytes )?(registers|stack frame|spill stores|spill loads)"
 COMPILER_BYTES = 6e9  # what one compilation of a whole kernel may take; 5 GB were seen
 
 
-class Unit:
-    """A program's translation unit; `call` is ``run``, or ``reference``: CUTLASS's own, on the CPU.
+def compiled(program, flashinfer, kind="exe", call="run"):
+    """What nvcc makes of a program (Path), and the answer that it came with (`cache.Answer`).
 
-    `inputs` is what its compilation depends on.
+    `kind` is ``exe`` or ``cubin``; `call` is ``run``, or ``reference``: CUTLASS's own, on the CPU.
+    The answer's value has usage (registers a thread, bytes of stack and spills) and the peak bytes
+    of the compilation: 50 s and 5 GB the first time. An error if it does not compile.
     """
+    front = nvcc.of_flashinfer(flashinfer, program.target)
+    source = MAIN.format(unit=UNIT[call], call=call, type=program.kernel)
 
-    def __init__(self, program, flashinfer, call="run"):
-        self.program, self.front_end = program, nvcc.of_flashinfer(flashinfer, program.target)
-        name = {"run": "harness"}.get(call, call)
-        self.source = MAIN.format(unit=name, call=call, type=program.kernel)
-        units = sorted(UNITS.glob("*.cuh"))
-        self.inputs = {**self.front_end.key, "units": units, "source": self.source}
-
-    def compiled(self, kind):
-        """What nvcc makes of it (bytes; `kind` as `FrontEnd.compile`'s), and what it said (str)."""
-        utilities = self.front_end.headers.parent / "tools/util/include"
-        status, binary, messages = self.front_end.compile(
-            self.source, kind, "--resource-usage", more=[UNITS, utilities])
+    def ask(folder):
+        utilities = front.headers.parent / "tools/util/include"
+        status, binary, said = front.compile(source, kind, "--resource-usage",
+                                             more=[UNITS, utilities])
         if status:
-            what = f"{self.program.name} for {self.program.target} does not compile"
-            raise CollectionError(f"{what}: {nvcc.first_error(messages)}",
+            what = f"{program.name} for {program.target} does not compile"
+            raise CollectionError(f"{what}: {nvcc.first_error(said)}",
                                   "compare the CUTLASS of this wheel with units/harness.cuh")
-        return binary, messages
-
-
-def executable(program, flashinfer, call="run"):
-    """Build a program, once (Path); an error if it does not compile."""
-    unit = Unit(program, flashinfer, call)
-
-    def ask(folder):
-        (folder / "program").write_bytes(unit.compiled("exe")[0])
-        (folder / "program").chmod(0o755)
-
-    return cache.remember("harness", unit.inputs, ask).folder / "program"
-
-
-def compiled(program, flashinfer):
-    """A program's kernel as machine code; 50 s and 5 GB the first time, or an error (dict).
-
-    It has usage (registers a thread, bytes of stack and spills), matrix (instruction to count), and
-    the seconds and peak bytes of the compilation.
-    """
-    unit = Unit(program, flashinfer)
-
-    def ask(folder):
-        binary, messages = unit.compiled("cubin")
-        (folder / "kernel.cubin").write_bytes(binary)
-        usage = {name: int(number) for number, name in re.findall(USAGE, messages)}
+        (folder / "binary").write_bytes(binary)
+        (folder / "binary").chmod(0o755)
+        usage = {name: int(number) for number, name in re.findall(USAGE, said)}
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         return {"usage": usage, "peak bytes": most}
 
-    answer = cache.remember("kernels", unit.inputs, ask)
-    kernels = sass.opcodes(toolchain.find(), (answer.folder / "kernel.cubin").read_bytes())
-    matrix = sass.total(kernels.values()).to_dict()
-    return answer.value | {"matrix": matrix, "seconds": answer.seconds}
+    units = sorted(UNITS.glob("*.cuh"))
+    inputs = {**front.key, "kind": kind, "units": units, "source": source}
+    answer = cache.remember("harness", inputs, ask)
+    return answer.folder / "binary", answer
 
 
-def build(wanted, flashinfer, make=executable):
+def build(wanted, flashinfer):
     """Build programs (list of Path, or of errors), as many at once as cores and memory allow."""
     def one(program):
         try:
-            return make(program, flashinfer)
+            return compiled(program, flashinfer)[0]
         except CollectionError as error:
             return error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import CollectionError
-from lib.subjects import patches, vendored
+from lib.subjects import cpp, patches, vendored
 
 # FlashInfer's wheel: its dense runners by architecture, and TensorRT-LLM's names of configurations.
 DENSE = {120: vendored.DENSE_SM120,
@@ -24,21 +24,14 @@ def extent(name, bits=0):
     """The tile of a name as ``128x128x256B``, in elements: of so many `bits` if its k is bytes."""
     found = re.fullmatch(r"(?:CtaShape)?(\d+)x(\d+)x(\d+)B", name)
     if not found:
-        raise CollectionError(f"{name!r} is no tile name",
-                              "write it as upstream does: 128x128x256B")
+        raise CollectionError(f"{name!r} is no tile name", "write it as in 128x128x256B")
     m, n, k = map(int, found.groups())
     return m, n, k * 8 // bits if bits else k
 
 
-def code(text):
-    """C++ without its comments, each character where it was (str)."""
-    blank = lambda match: re.sub(r"[^\n]", " ", match[0])
-    return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.DOTALL)
-
-
 def dispatched(file, sm=120):
     """The tiles that a dense dispatch has cases for, if it is there: name to (m, n, k) (dict)."""
-    text = code(file.read_text()) if file.is_file() else ""
+    text = cpp.code(file.read_text()) if file.is_file() else ""
     case = rf"case \w*(?:::)?CutlassTileConfigSM{sm}::CtaShape(\w+B):"
     cases = re.findall(case + r"\s*(?:return )?\w+\s*[<(]([^;]*);", text)
     return {name: tuple(map(int, re.findall(r"\d+", said)[:3])) for name, said in cases}
@@ -46,52 +39,39 @@ def dispatched(file, sm=120):
 
 def grouped(tree, sm=120):
     """The tile names of a FlashInfer tree's grouped dispatch (list of str); their k is bytes."""
-    text = code(Path(tree, vendored.GROUPED_DISPATCH).read_text())
+    text = cpp.code(Path(tree, vendored.GROUPED_DISPATCH).read_text())
     cases = re.findall(rf"SHAPE_CASE\({sm}, (\d+), (\d+), (\d+)\)", text)
     return list(dict.fromkeys(f"{m}x{n}x{k}B" for m, n, k in cases))
 
 
 def configurations(tree, sm):
     """The tile names of an architecture's enumeration in a FlashInfer tree (list of str)."""
-    text = code(Path(tree, CONFIGURATIONS).read_text())
+    text = cpp.code(Path(tree, CONFIGURATIONS).read_text())
     body = re.search(rf"enum class CutlassTileConfigSM{sm}\b[^{{]*{{(.*?)}};", text, re.DOTALL)
     return re.findall(r"CtaShape(\w+B)", body[1])
 
 
-def instantiated(tree, tile, sm=120):
+def instantiated(tree, tile):
     """The files of `INSTANCES` that instantiate a tile, and those that are there (two lists)."""
     here = [name for name in INSTANCES if Path(tree, name).is_file()]
-    asked = rf"LAUNCHER_SM{sm}\(\w+, {tile[0]}, {tile[1]}, {tile[2]},"
-    return [name for name in here if re.search(asked, code(Path(tree, name).read_text()))], here
-
-
-def around(text, line):
-    """The heads of the blocks that are open at a line (from 0) of C++, outermost first (list)."""
-    until = sum(len(each) + 1 for each in text.split("\n")[:line])
-    heads, start = [], 0
-    for mark in re.finditer(r"[{};]", code(text)[:until]):
-        if mark[0] == "{":
-            heads.append(" ".join(code(text)[start:mark.start()].split()))
-        elif mark[0] == "}" and heads:
-            heads.pop()
-        start = mark.end()
-    return heads
+    asked = rf"LAUNCHER_SM120\(\w+, {tile[0]}, {tile[1]}, {tile[2]},"
+    return [name for name in here if re.search(asked, cpp.code(Path(tree, name).read_text()))], here
 
 
 def touched(tree, patch):
-    """The lines that a `Patch` takes from a tree or puts into it, and the blocks `around` them.
+    """The lines that a `Patch` takes from a tree or puts into it, and the blocks around them.
 
     Returns a DataFrame: file, line, blocks, for SM120 (whether one of them names it).
     """
     rows = []
     with patches.patched(tree, patch.path) as copy:
         for name in patch.files:
-            before, after = Path(tree, name).read_text(), Path(copy, name).read_text()
-            old, new = before.split("\n"), after.split("\n")
-            for kind, *span in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-                for text, lines, places in ((before, old, span[:2]), (after, new, span[2:])):
-                    rows += [(Path(name).name, lines[at].strip(), around(text, at))
-                             for at in range(*places) if kind != "equal"]
+            texts = [Path(place, name).read_text() for place in (tree, copy)]
+            sides = [text.split("\n") for text in texts]
+            for kind, *ends in SequenceMatcher(None, *sides, autojunk=False).get_opcodes():
+                for text, lines, span in zip(texts, sides, (ends[:2], ends[2:])):
+                    rows += [(Path(name).name, lines[at].strip(), cpp.around(text, at))
+                             for at in range(*span) if kind != "equal"]
     found = pd.DataFrame(rows, columns=["file", "line", "blocks"])
-    found["for SM120"] = [any("120" in head for head in heads) for heads in found["blocks"]]
-    return found
+    named = [any("120" in head for head in heads) for heads in found["blocks"]]
+    return found.assign(**{"for SM120": named})

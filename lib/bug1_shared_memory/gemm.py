@@ -12,23 +12,22 @@ import pandas as pd
 
 from lib import cache
 from lib.errors import CollectionError
+from lib.instruments import nvcc
 
 UNITS = Path(__file__).with_name("units")
 CPP = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 OUTPUTS = CPP["d"]
 AT_ONCE = max(1, (os.cpu_count() or 1) // 2)  # 1.4 GB each; a report runs another notebook beside
-# unit::Answer of units/gemm.cuh: these, then offset and bytes of each part.
+# unit::Answer of units/gemm.cuh: these, then offset and bytes of each of the parts.
 FIELDS = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget"]
-PARTS = ["pipeline barriers", "scheduler", "scheduler response", "CLC response",
-         "tensor memory pointer", "tensor maps", "epilogue tensors", "A", "B", "scales of A",
-         "scales of B"]
+PARTS = CPP.pop("parts")
 
 
 @dataclass(frozen=True)
 class Gemm:
     """A kernel: what a runner passes to CUTLASS's collective builders, and whose it is.
 
-    The words are those of gemm.toml; an error for another one, and for a tile that nobody can take.
+    The words are those of gemm.toml; an error for another one.
     """
 
     tile: tuple  # m, n and k of one block's tile, in elements
@@ -55,13 +54,6 @@ class Gemm:
             if getattr(self, field) not in known:
                 raise CollectionError(f"{field}={getattr(self, field)!r} is unknown",
                                       f"use one of: {', '.join(filter(None, known))}")
-        fine = [isinstance(size, int) and size >= 16 and size % 16 == 0 for size in self.tile]
-        if fine != [True] * 3:
-            raise CollectionError(f"tile={self.tile} is no tile", "write (m, n, k) in elements, "
-                                  "multiples of 16, as in (128, 128, 256)")
-        if self.fixed_stages < 0:
-            raise CollectionError(f"fixed_stages={self.fixed_stages} is no number of stages",
-                                  "write a positive one, or 0 to let CUTLASS choose")
 
     @property
     def fused(self):
@@ -89,13 +81,13 @@ class Gemm:
         (d, bits), (c, c_bits) = OUTPUTS[self.d], OUTPUTS[self.c if self.c != "void" else self.d]
         m, n, k = self.tile
         array, order = "PtrArray" * self.grouped, "Col" if self.swap_ab else "Row"
-        any_cluster = self.arch == "sm100" and not self.fused
         return ", ".join(map(str, [
             CPP["arch"][self.arch], str(self.grouped).lower(),
             a[self.arch], a["align"], b[self.arch], b["align"],
             # With a pair of blocks the builder wants the tile of both.
             f"Extent<{m * (1 + self.pair)}, {n}, {k}>",
-            "AnyCluster" if any_cluster else f"Extent<{1 + self.pair}, 1, 1>",
+            "AnyCluster" if self.arch == "sm100" and not self.fused
+            else f"Extent<{1 + self.pair}, 1, 1>",
             f"arch::OpClass{'BlockScaled' * self.epilogue_blockscaled}TensorOp",
             "cute::Shape<cute::_{}, cute::_{}>".format(*self.subtile) if self.subtile
             else "epi::collective::EpilogueTileAuto",
@@ -108,78 +100,48 @@ class Gemm:
             self.fixed_stages, CPP["scheduler"][self.scheduler]]))
 
 
-def refusals(messages):
-    """What nvcc said, by the unit's lines (dict of int to str): CUTLASS's own assertion first."""
-    found = {}
-    for block in re.split(r"\n(?=\S+\(\d+\): (?:catastrophic )?error)", messages):
-        said = re.search(r"error: (.*)", block)
-        places = re.findall(r"(?:line |unit\.cu\()(\d+)(?: of \S*unit\.cu|\): error)", block)
-        if said and places:
-            line, asserted = int(places[-1]), "static assertion" in said[1]
-            if line not in found or (asserted and "static assertion" not in found[line]):
-                found[line] = said[1]
-    return found
-
-
 def ask(probes, front_end):
-    """The numbers of unit::Answer, or why CUTLASS refuses, by probe (`Gemm.cpp`; dict).
-
-    One unit asks for all; what is refused is taken out, and the rest compiled again. Raises
-    CollectionError if nvcc fails, and not for the sake of one kernel.
-    """
-    answers, todo = {}, list(probes)
-    head = ['#include "gemm.cuh"', "using namespace unit;"]
-    size = 4 * (len(FIELDS) + 2 * len(PARTS))
-    while todo:
-        asked = [f"PROBE(probe_{index}, {probe})" for index, probe in enumerate(todo)]
-        status, ptx, said = front_end.compile("\n".join(head + asked), "ptx", more=[UNITS])
-        if status == 0:
-            told = re.findall(r"\.b8 probe_(\d+)\[\d+\] = \{([^}]*)\}", ptx.decode())
-            for index, data in told:  # PTX leaves trailing zeros out
-                raw = bytes(map(int, data.split(","))).ljust(size, b"\0")
-                answers[todo[int(index)]] = struct.unpack(f"<{len(raw) // 4}i", raw)
-            return answers
-        refused = {todo[line - len(head) - 1]: why for line, why in refusals(said).items()
-                   if 0 < line - len(head) <= len(todo)}
-        if not refused:
-            raise CollectionError(
-                f"nvcc failed, and not for the sake of one kernel: {said.strip()[:600]}",
-                f"is CUTLASS {front_end.version} older than 4.0, or {front_end.target} no target "
-                "of these kernels?")
-        answers.update(refused)
-        todo = [probe for probe in todo if probe not in refused]
+    """The numbers of unit::Answer by probe (`Gemm.cpp`; dict), from one unit, as `measure` does."""
+    asked = [f"PROBE(probe_{index}, {probe})" for index, probe in enumerate(probes)]
+    unit = "\n".join(['#include "gemm.cuh"', "using namespace unit;", *asked])
+    status, ptx, said = front_end.compile(unit, "ptx", more=[UNITS])
+    if status:
+        raise CollectionError(
+            f"CUTLASS {front_end.version} does not build one of these kernels for "
+            f"{front_end.target}: {nvcc.first_error(said)}",
+            "use a FlashInfer with CUTLASS 4.0 or later, and a target that these kernels have")
+    size, answers = 4 * (len(FIELDS) + 2 * len(PARTS)), {}
+    for index, data in re.findall(r"\.b8 probe_(\d+)\[\d+\] = \{([^}]*)\}", ptx.decode()):
+        raw = bytes(map(int, data.split(","))).ljust(size, b"\0")  # PTX leaves trailing zeros out
+        answers[probes[int(index)]] = struct.unpack(f"<{size // 4}i", raw)
     return answers
 
 
-def measure(gemms, front_end, at_once=AT_ONCE):
-    """Ask CUTLASS for the stages and bytes of kernels (list of Gemm), once, some units `at_once`.
+def measure(gemms, front_end):
+    """Ask CUTLASS for the stages and bytes of kernels (list of Gemm), once, `AT_ONCE` units.
 
     Returns a DataFrame, a row a kernel: `Gemm.row`, `FIELDS` (bytes; budget is the capacity that
-    CUTLASS divides), headroom (bytes, negative where the kernel does not fit), parts (part to
-    (offset, bytes)), cutlass (version), and error (CUTLASS's own message where it refuses). Raises
-    CollectionError if there is no kernel, and as `ask` does.
+    CUTLASS divides), parts (part to (offset, bytes)), cutlass (version), and headroom (bytes,
+    negative where the kernel does not fit). Raises CollectionError if nvcc refuses a kernel, with
+    CUTLASS's own message.
     """
-    gemms = list(gemms)
-    if not gemms:
-        raise CollectionError("there is no kernel to measure", "name at least one tile")
     probes = list(dict.fromkeys(gemm.cpp() for gemm in gemms))
 
     def compile_all(_):
-        parts = [probes[start::at_once] for start in range(min(at_once, len(probes)))]
-        with ThreadPoolExecutor(at_once) as pool:
-            answers = pool.map(lambda part: ask(part, front_end), parts)
+        shares = [probes[start::AT_ONCE] for start in range(min(AT_ONCE, len(probes)))]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = pool.map(lambda share: ask(share, front_end), shares)
             return {probe: said for answer in answers for probe, said in answer.items()}
 
     asked = {**front_end.key, "unit": UNITS / "gemm.cuh", "probes": probes}
     answers, rows = cache.remember("gemm", asked, compile_all).value, []
     for gemm in gemms:
-        answer = answers[gemm.cpp()]
-        error, values = (answer, []) if isinstance(answer, str) else ("", answer)
-        places = zip(values[len(FIELDS)::2], values[len(FIELDS) + 1::2])
-        rows.append(gemm.row | dict(zip(FIELDS, values)) | {
-            "parts": dict(zip(PARTS, places)), "cutlass": front_end.version, "error": error})
-    table = pd.DataFrame(rows, columns=[*gemms[0].row, *FIELDS, "parts", "cutlass", "error"])
-    table[FIELDS] = table[FIELDS].astype("Int64")
+        numbers = answers[gemm.cpp()]
+        places = numbers[len(FIELDS):]
+        parts = dict(zip(PARTS, zip(places[::2], places[1::2])))
+        rows.append(gemm.row | dict(zip(FIELDS, numbers))
+                    | {"parts": parts, "cutlass": front_end.version})
+    table = pd.DataFrame(rows)
     return table.assign(headroom=table["budget"] - table["kernel"])
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.bug1_shared_memory import tiles
-from lib.bug1_shared_memory.binaries import build, executable
+from lib.bug1_shared_memory import binaries, tiles
 from lib.bug1_shared_memory.gemm import OUTPUTS, Gemm
 from lib.bug1_shared_memory.operands import DTYPES, compare, draw
 from lib.errors import CollectionError
@@ -73,7 +72,7 @@ def for_device(sm):
     return []
 
 
-def run(program, path, operands, repeats=0, sample=256, random=None):
+def run(program, path, operands, repeats=0, sample=256):
     """Run a built program; compare `sample` random rows of what it leaves; time it `repeats` times.
 
     Returns what units/harness.cuh says (dict): bytes asked, stages, the device's limit (bytes),
@@ -92,13 +91,12 @@ def run(program, path, operands, repeats=0, sample=256, random=None):
                 ended = f"status {done.returncode}: {done.stderr.strip()[-200:]}"
         except subprocess.TimeoutExpired as error:
             lines, ended = (error.stdout or b"").decode(), f"stopped after {SECONDS} s"
-        said = {}
+        said = {"ended": ended} if ended else {}
         for line in lines.splitlines():
             for key, value in (json.loads(line) if line.startswith("{") else {}).items():
                 said[key] = next(iter(value.values())) if isinstance(value, dict) else value
-        said |= {"ended": ended} if ended else {}
         if (result := Path(folder, "D")).is_file():
-            random = random or np.random.default_rng(SEED)
+            random = np.random.default_rng(SEED)
             said |= compare(operands, result.read_bytes(), program.d, sample, random)
     return said
 
@@ -117,8 +115,9 @@ def bound(size, program, gpu, said):
 def reference(program, flashinfer, size=(300, 136, 1056)):
     """CUTLASS's own host reference on NVFP4 operands, against float64: `compare` and m, n, k."""
     program = replace(program, d="fp32")
+    path, _ = binaries.compiled(program, flashinfer, call="reference")
     drawn = draw(program.operands, *size, np.random.default_rng(SEED))
-    said = run(program, executable(program, flashinfer, "reference"), drawn, sample=size[0])
+    said = run(program, path, drawn, sample=size[0])
     return dict(zip("mnk", size)) | {"error": said["error"], "unwritten": said["unwritten"]}
 
 
@@ -133,7 +132,7 @@ def trial(program, path, gpu, check=(500, 776, 1056), timed=TIMED):
     right = said.get("ran") == "cudaSuccess" and said["error"] < BOUNDS[program.d]
     if not right or said["unwritten"]:
         return row
-    large = run(program, path, draw(program.operands, *timed, random), REPEATS, random=random)
+    large = run(program, path, draw(program.operands, *timed, random), REPEATS)
     if "milliseconds" in large and "copy" in large:
         least, by = bound(timed, program, gpu, large)
         row |= timing.spread(large["milliseconds"], "ms")
@@ -147,6 +146,6 @@ def trial(program, path, gpu, check=(500, 776, 1056), timed=TIMED):
 def trials(gpu, flashinfer):
     """Every program for a GPU (or None), built and tried (DataFrame, a row each, or none)."""
     wanted = for_device(gpu.sm) if gpu else []
-    rows = [trial(program, path, gpu) for program, path in zip(wanted, build(wanted, flashinfer))]
-    found = pd.DataFrame(rows)
+    built = binaries.build(wanted, flashinfer)
+    found = pd.DataFrame([trial(program, path, gpu) for program, path in zip(wanted, built)])
     return found.reindex(columns=list(dict.fromkeys([*STEPS, *TIMES, *found.columns])))

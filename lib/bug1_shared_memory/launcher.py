@@ -1,19 +1,21 @@
 """FlashInfer's own code, asked: what its grouped launcher builds, and which tiles it would try."""
 
+import io
 import re
 import subprocess
 
 import pandas as pd
 
 from lib import cache
-from lib.bug1_shared_memory import dispatch, tiles
 from lib.bug1_shared_memory.gemm import UNITS
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import patches, vendored, wheels
 
 COLUMNS = ["name", "fused", "swap_ab", "arch", "pair"]
-CANDIDATES = ["sm", "kind", "tile", "cluster", "epilogue", "dynamic cluster"]
+# What the launcher does with its kernel's types: from the first blank line behind the last type.
+LAUNCH = re.compile(r"(using GemmGrouped = .*?\n)[ ]*\\\n.*?\n"
+                    r"(?=[^\n]*\n[^\n]*Configuration was disabled by FAST_BUILD)", re.DOTALL)
 
 
 def macro(kernel):
@@ -26,43 +28,23 @@ def macro(kernel):
             f"false, false, false, {str(kernel.swap_ab).lower()})")
 
 
-def offered(tree):
-    """What FlashInfer offers for NVFP4 on SM120: each tile, either epilogue, swapped or not."""
-    return [tiles.grouped(name, fused, swap_ab=swap) for name in dispatch.grouped(tree)
-            for fused in (False, True) for swap in (False, True)]
-
-
-def on_sm100(tree):
-    """Some kernels of the same launcher for SM100, if its dispatch has them (list of Gemm)."""
-    known = dispatch.grouped(tree, 100)
-    names = [f"128x{n}x128B" for n in (64, 128, 256) if f"128x{n}x128B" in known]
-    return [tiles.grouped(name, fused, arch="sm100", pair=pair) for name in names
-            for fused in (False, True) for pair in (False, True)]
-
-
 def revised(tree):
     """The version of our patch that fits a FlashInfer tree (`Patch`); an error if none does."""
     paths = sorted(patches.FOLDER.glob("01-shared-memory.revised.flashinfer-*.diff"))
-    for patch in (known := [patches.Patch(path) for path in paths]):
-        if patch.state(tree) == patches.READY:
-            return patch
+    known = [patches.Patch(path) for path in paths]
+    if found := [patch for patch in known if patch.state(tree) == patches.READY]:
+        return found[0]
     bases = ", ".join(patch.header["Base"] for patch in known)
     raise CollectionError(f"no revised patch fits {tree}", f"use a FlashInfer near these: {bases}")
 
 
 def told(text):
     """The launcher's text with the question where its types are complete, and no launch behind."""
-    lines = text.split("\n")
-
-    def line(pattern, start):
-        places = range(start or len(lines), len(lines))
-        return next((at for at in places if re.search(pattern, lines[at])), None)
-    types = line(r"^\s*\\$", line(r"using GemmGrouped = ", 1))
-    end = line(r"Configuration was disabled by FAST_BUILD", types)
-    if not end:
+    asked, found = LAUNCH.subn(r"\1      TOLD \\\n", text, count=1)
+    if not found:
         raise CollectionError("the launcher does not have the lines that are looked for",
                               "use a pinned FlashInfer")
-    return "\n".join(lines[:types] + ["      TOLD \\"] + lines[end - 1:])
+    return asked
 
 
 def ask(kernels, tree, front_end, *patch):
@@ -121,8 +103,8 @@ def heuristic(version):
 
 def candidates(printed):
     """What `heuristic` printed (DataFrame): tile is upstream's name, the last three are codes."""
-    rows = [line.split("\t") for line in printed.splitlines()]
-    found = pd.DataFrame([row for row in rows if row[2] != "none"], columns=CANDIDATES)
-    number = found["tile"].astype(int)  # m, n and k, three decimal digits each
-    found["tile"] = [f"{each // 1_000_000}x{each // 1000 % 1000}x{each % 1000}B" for each in number]
-    return found.astype({"sm": int})
+    names = ["sm", "kind", "tile", "cluster", "epilogue", "dynamic cluster"]
+    found = pd.read_csv(io.StringIO(printed), sep="\t", names=names, dtype=str)
+    found = found[found["tile"] != "none"].reset_index(drop=True).astype({"sm": int})
+    sizes = found["tile"].str.zfill(9).str.extract("(...)(...)(...)").astype(int).astype(str)
+    return found.assign(tile=sizes.agg("x".join, axis=1) + "B")

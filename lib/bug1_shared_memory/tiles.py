@@ -37,26 +37,24 @@ def of_tensorrt_llm(outputs=("bf16", "fp16", "fp32")):
             for name, tile in TENSORRT_LLM.items() for d in outputs]
 
 
-def of_sm100(outputs=("bf16",)):
+def of_sm100():
     """TensorRT-LLM's dense SM100 kernels: nvfp4_nvfp4_gemm_template_sm100.h (list of Gemm)."""
-    return [Gemm(tile, d, schedule=sms, epilogue_schedule=sms, scheduler="persistent",
+    return [Gemm(tile, schedule=sms, epilogue_schedule=sms, scheduler="persistent",
                  subtile=(128, 64) if tile == (128, 256, 256) else (), arch="sm100", name=name,
                  product="TensorRT-LLM")
-            for name, tile in TENSORRT_LLM_SM100.items() for d in outputs for sms in ("1sm", "2sm")]
+            for name, tile in TENSORRT_LLM_SM100.items() for sms in ("1sm", "2sm")]
 
 
 def of_flashinfer(tree, version, outputs=("bf16",)):
     """The SM120 kernels of a FlashInfer tree; MXFP8's have the first output (list of Gemm)."""
-    by, kernels = {"product": "FlashInfer", "version": version}, []
+    by = {"product": "FlashInfer", "version": version}
     text, swaps = runner(tree, "fp4_gemm_template_sm120.h")
-    for name, tile in dispatch.dispatched(tree / vendored.DENSE_SM120).items():
-        for d in outputs:
-            if "StageCount<2>" in text:  # 0.6.6
-                kernels += [Gemm(tile, d, fixed_stages=2, scheduler=each, name=name, **AUTO, **by)
-                            for each in ("void", "stream-k")]
-            else:  # TensorRT-LLM's template, which it has taken over
-                kernels += [Gemm(tile, d, scheduler=each, swap_ab=swap, name=name, **by)
-                            for each in ("static", "stream-k") for swap in swaps]
+    own = "StageCount<2>" in text  # 0.6.6; later ones have taken over TensorRT-LLM's template
+    kind = AUTO | {"fixed_stages": 2} if own else {}
+    kernels = [Gemm(tile, d, scheduler=each, swap_ab=swap, name=name, **kind, **by)
+               for name, tile in dispatch.dispatched(tree / vendored.DENSE_SM120).items()
+               for d in outputs for each in ("void" if own else "static", "stream-k")
+               for swap in swaps]
     names = dispatch.grouped(tree)
     kernels += [grouped(name, fused, d, swap_ab=swap, version=version) for name in names
                 for fused in (False, True) for d in outputs for swap in (False, True)]

@@ -8,21 +8,17 @@ import pandas as pd
 
 from lib import cache
 from lib.bug2_kv_cache import blocks, storage, traces
-from lib.errors import CollectionError
 from lib.subjects import formats, models
 
-DESIGNS = ("copy", "relabel", "fold")
 
-
-def per_token(model, element=2.0):
-    """Bytes by which a long sequence's cache grows with a token (int), `element` a cached value.
+def per_token(model):
+    """Bytes by which a long sequence's cache of bfloat16 values grows with a token (int).
 
     Sliding layers beyond their window and recurrent layers add nothing (`models.cache_bytes`);
     what they hold lies outside the pools of the study.
     """
     window = models.config(model).get("window", 0)
-    return int(models.cache_bytes(model, window + 1, element)
-               - models.cache_bytes(model, window, element))
+    return int(models.cache_bytes(model, window + 1) - models.cache_bytes(model, window))
 
 
 def weights_per_step(model):
@@ -42,38 +38,31 @@ def compare(trace, model, pool_bytes, batch=4, bandwidth=273e9):
 
     Only requests that the smaller, primary pool can hold are replayed, so that all designs serve
     the same ones. `batch` sequences are alive at once and share one reading of the weights, in
-    NVFP4; cached values are bfloat16. `bandwidth` is in bytes/s: 273e9 is a DGX Spark's. A
-    CollectionError if half of the pools cannot hold a block.
+    NVFP4; cached values are bfloat16. `bandwidth` is in bytes/s: 273e9 is a DGX Spark's.
 
-    Returns
-    -------
-    DataFrame
-        A row per design: `blocks.Counts`, with ``refused`` of the whole trace, ``hit_rate``,
-        ``bytes_copied`` and ``seconds`` (one memory reads and writes each byte of a copy),
-        ``decode_seconds`` (the time in which the memory delivers the weights and the cache of
-        every decode step; prefill is left out) and ``share`` (copies over decode).
+    Returns a DataFrame, a row a design: `blocks.Counts`, with ``refused`` of the whole trace,
+    ``hit_rate``, ``bytes_copied`` and ``seconds`` (one memory reads and writes each byte of a
+    copy), ``decode_seconds`` (the time in which the memory delivers the weights and the cache of
+    every decode step; prefill is left out) and ``share`` (copies over decode; NaN without any).
     """
     block = per_token(model) * traces.BLOCK
     half = int(pool_bytes / 2 // block)
-    if half < 1:
-        raise CollectionError(f"a block of {block:,} bytes is larger than the pool of "
-                              f"{pool_bytes / 2:,.0f} bytes", "give the pools more memory")
     served = [request for request in trace if request.blocks <= half]
     weights = weights_per_step(model) / batch
     decode = sum(each.output_length * (weights + models.cache_bytes(
         model, each.input_length + each.output_length / 2)) for each in served) / bandwidth
     rows = []
-    for design in DESIGNS:
+    for design in ("copy", "relabel", "fold"):
         counts = blocks.replay(served, half, half, design, batch)
         moved, asked = counts.copies * block, counts.hits + counts.misses
         room = 2 * half if design == "fold" else half
+        seconds = 2 * moved / bandwidth
         rows.append({"design": design, "pool_bytes": pool_bytes, "blocks": 2 * half,
                      **asdict(counts), "refused": sum(each.blocks > room for each in trace),
-                     "hits": counts.hits, "hit_rate": counts.hits / asked if asked else 0.0,
-                     "bytes_copied": moved, "seconds": 2 * moved / bandwidth,
-                     "decode_seconds": decode})
-    table = pd.DataFrame(rows)
-    return table.assign(share=table["seconds"] / (decode or float("nan")))
+                     "hit_rate": counts.hits / asked if asked else 0.0, "bytes_copied": moved,
+                     "seconds": seconds, "decode_seconds": decode,
+                     "share": seconds / decode if decode else np.nan})
+    return pd.DataFrame(rows)
 
 
 def survival(trace, primary, secondary, convert=np.asarray):
@@ -88,7 +77,7 @@ def survival(trace, primary, secondary, convert=np.asarray):
         store = storage.Blocks(primary, secondary, convert)
         counts = blocks.replay(trace, len(primary), len(secondary), design, batch=2, store=store)
         rows.append({"design": design, "hits": counts.hits,
-                     "through the secondary pool": counts.hits_secondary,
+                     "through the secondary pool": counts.onboards,
                      "copies": counts.copies, "wrong": counts.wrong})
     return pd.DataFrame(rows)
 
@@ -103,16 +92,3 @@ def study(loads, model, pools, by="load", **options):
     inputs = {"loads": cache.digest(list(loads.items())), "pools": list(pools), "by": by,
               "model": model, "configuration": models.config(model), "options": options}
     return pd.DataFrame(cache.remember("kv-designs", inputs, ask).value)
-
-
-def gain(grid):
-    """What folding ends (``share`` of copies) and adds (``points`` of hit rate) in a `study`.
-
-    By ``context`` and ``pool_bytes`` (DataFrame); NaN where no request fits.
-    """
-    wide = grid.pivot_table(index=["context", "pool_bytes"], columns="design",
-                            values=["share", "hit_rate", "requests"], dropna=False)
-    requests = wide["requests", "copy"]
-    points = 100 * (wide["hit_rate", "fold"] - wide["hit_rate", "copy"])
-    found = pd.DataFrame({"share": wide["share", "copy"], "points": points})
-    return found.where(requests > 0).assign(requests=requests).reset_index()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.subjects import patches
+from lib.subjects import cpp, patches
 
 FACTS = Path(__file__).with_name("paths.toml")
 MANAGER = "cpp/tensorrt_llm/batch_manager/kvCacheManager.cpp"
@@ -20,24 +20,17 @@ def recorded(kind):
     return pd.DataFrame(tomllib.loads(FACTS.read_text())[kind])
 
 
-def guarded(code, place):
-    """Whether a block around a place in C++ code opens under a test for one memory."""
-    depth = 0
-    for brace in reversed(list(re.finditer(r"[{}]", code[:place]))):
-        depth += 1 if brace[0] == "}" else -1
-        if depth < 0:
-            depth, before = 0, code[:brace.start()].rstrip()
-            if UNIFIED.search(before.splitlines()[-1]):
-                return True
-    return False
+def skipped(code, found):
+    """Whether a block around a match in C++ code opens under a test for one memory (bool)."""
+    line = code.count("\n", 0, found.start())
+    return any(UNIFIED.search(head) for head in cpp.around(code, line))
 
 
 def copies(code):
     """The copies in kvCacheManager.cpp: ``skipped`` under a test for one memory (DataFrame)."""
-    return pd.DataFrame([
-        {"line": code[:found.start()].count("\n") + 1, "copy": found[1],
-         "skipped": guarded(code, found.start())}
-        for found in re.finditer(r"mTransferManager->(onboard|offload)\(", code)])
+    calls = re.finditer(r"mTransferManager->(onboard|offload)\(", code)
+    return pd.DataFrame([{"line": code.count("\n", 0, found.start()) + 1, "copy": found[1],
+                          "skipped": skipped(code, found)} for found in calls])
 
 
 def survey(tree):
@@ -52,17 +45,9 @@ def survey(tree):
     for kind, names in [("none", ()), *((kind, [name]) for kind, name in PATCHES.items())]:
         with patches.patched(tree, *names, files=(MANAGER, EXECUTOR)) as copy:
             manager, executor = (Path(copy, name).read_text() for name in (MANAGER, EXECUTOR))
-        dropped = [guarded(manager, found.start())
+        dropped = [skipped(manager, found)
                    for found in re.finditer(r"freeSecondaryMemBytes = 0;", manager)]
         skips, kept = copies(manager)["skipped"].any(), '"host_cache_size": 0' not in executor
         rows += [(kind, "C++ engine", skips, not any(dropped), MANAGER),
                  (kind, "PyTorch", skips, kept, EXECUTOR)]
     return pd.DataFrame(rows, columns=["patch", "path", "skips", "second pool", "link"])
-
-
-def replayed(rows, survived):
-    """Paths (`recorded` or `survey`), and what the model lost by each one's design (DataFrame)."""
-    design = rows["skips"].map({True: "skip", False: "copy"}).where(rows["second pool"], "fold")
-    counts = survived.set_index("design").rename(columns={"wrong": "wrong blocks"})
-    named = rows.assign(design=design).join(counts[["copies", "wrong blocks", "hits"]], "design")
-    return named.replace({"design": {"fold": "one pool"}})

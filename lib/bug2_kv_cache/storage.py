@@ -78,10 +78,9 @@ def shared(layouts):
 
 def frames(pool):
     """The physical page frames behind a pool, in order; empty where the kernel hides them."""
+    first, count = pool.ctypes.data // PAGE, pool.nbytes // PAGE
     try:
-        with open("/proc/self/pagemap", "rb") as table:
-            table.seek(8 * (pool.ctypes.data // PAGE))
-            entries = np.frombuffer(table.read(8 * (pool.nbytes // PAGE)), np.uint64)
+        entries = np.fromfile("/proc/self/pagemap", np.uint64, count, offset=8 * first)
     except OSError:
         return []
     found = entries & np.uint64((1 << 55) - 1)

@@ -5,13 +5,15 @@ from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
+import jsonschema
 import numpy as np
 
 from lib.errors import CollectionError
 
 # Tokens of a hash id: https://github.com/kvcache-ai/Mooncake/blob/main/FAST25-release/README.md
 BLOCK = 512
-FORMAT = "name a JSONL file in the Mooncake trace format"
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads(Path(__file__).with_name("trace.schema.json").read_text()))
 
 
 class Request(NamedTuple):
@@ -33,47 +35,28 @@ class Request(NamedTuple):
         return self.blocks - len(self.hash_ids)
 
 
-def parse(line):
-    """One line of a trace as a `Request`, or a ValueError with the reason."""
-    try:
-        row = json.loads(line)
-        request = Request(*(row[name] for name in Request._fields[:3]), tuple(row["hash_ids"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"not a trace request ({type(error).__name__}: {error})") from None
-    _, tokens, _, ids = request
-    if not all(type(value) is int and value >= 0 for value in (*request[:3], *ids)):
-        raise ValueError("lengths and ids must be whole numbers, none negative")
-    if tokens < 1:
-        raise ValueError("a prompt has at least one token")
-    if len(set(ids)) != len(ids):
-        raise ValueError("one prompt names the same block twice")
-    if len(ids) != (needed := -(-tokens // BLOCK)):
-        raise ValueError(f"{tokens} tokens need {needed} hash ids, found {len(ids)}")
-    return request
-
-
 def read(path):
     """Read a JSONL file in the Mooncake format (list of `Request`), or say which line is wrong."""
-    trace, before = [], {}
+    trace, before, number = [], {}, 0
     try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CollectionError(f"the trace {path} cannot be read: {error}", FORMAT) from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            request = parse(line)
-            for parent, block in zip((None, *request.hash_ids), request.hash_ids):
+        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            SCHEMA.validate(row := json.loads(line))
+            ids, tokens = tuple(row["hash_ids"]), row["input_length"]
+            if len(ids) != (needed := -(-tokens // BLOCK)):
+                raise ValueError(f"{tokens} tokens need {needed} hash ids, found {len(ids)}")
+            for parent, block in zip((None, *ids), ids):
                 if before.setdefault(block, parent) != parent:
                     raise ValueError(f"block {block} follows {parent} here and {before[block]} "
                                      "elsewhere; equal ids are equal prefixes")
-            trace.append(request)
-        except ValueError as error:
-            raise CollectionError(f"{path}, line {number}: {error}",
-                                  "correct the line, or leave the trace out") from None
-    if not trace:
-        raise CollectionError(f"the trace {path} is empty", FORMAT)
+            trace.append(Request(row["timestamp"], tokens, row["output_length"], ids))
+        if not trace:
+            raise ValueError("the trace is empty")
+    except (OSError, ValueError, jsonschema.ValidationError) as error:
+        where = f"line {number} of {path}" if number else path
+        raise CollectionError(f"{where} cannot be read: {getattr(error, 'message', error)}",
+                              "name a JSONL file in the Mooncake trace format") from None
     return trace
 
 
@@ -129,9 +112,3 @@ def documents(texts=100, length=32768, questions=4, question=60, output=400, pau
             trace.append(talk.ask(1000 * now, new, output))
             now += rng.exponential(pause)
     return sorted(trace)
-
-
-def loads(seed=0, recorded=""):
-    """The three kinds, and the trace of a file if one is named (dict of name to trace)."""
-    made = {kind.__name__: kind(seed=seed) for kind in (chat, agents, documents)}
-    return made | ({"recorded": read(recorded)} if recorded else {})

@@ -29,7 +29,7 @@ def limit():
 
 
 def allocate(allocator, nbytes):
-    """Allocate without touching: the address (int), and what frees it (callable)."""
+    """Allocate by one of `ALLOCATORS`, untouched: the address (int), and what frees it."""
     if allocator == "pageable":
         memory = np.empty(nbytes, np.uint8)
         return memory.ctypes.data, lambda: memory.resize(0, refcheck=False)
@@ -37,9 +37,6 @@ def allocate(allocator, nbytes):
     ways = {"pinned": (cuda.cuMemHostAlloc, (0,), cuda.cuMemFreeHost),
             "managed": (cuda.cuMemAllocManaged, (everywhere,), cuda.cuMemFree),
             "device": (cuda.cuMemAlloc, (), cuda.cuMemFree)}
-    if allocator not in ways:
-        raise CollectionError(f"unknown allocator {allocator!r}",
-                              f"use one of {', '.join(ALLOCATORS)}")
     take, flags, give_back = ways[allocator]
     address = int(driver.value(take(nbytes, *flags)))
     return address, lambda: driver.value(give_back(address))

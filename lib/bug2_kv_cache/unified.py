@@ -1,36 +1,17 @@
 """Which device attribute tells unified memory: machines by attribute, and projects' tests."""
 
-import functools
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 
-from lib.errors import CollectionError
 from lib.instruments import devices
 
-FACTS = Path(__file__).with_name("unified_memory.toml")
+FACTS = tomllib.loads(Path(__file__).with_name("unified_memory.toml").read_text())
 ATTRIBUTES = ("integrated", "pageable_memory_access", "host_page_tables",
               "concurrent_managed_access", "unified_addressing", "host_native_atomic")
-HOW = ("read", "derived")
 UNKNOWN = "?"
 YES = {True: "yes", False: "no", None: UNKNOWN}
-
-
-@functools.cache
-def facts():
-    """The recorded facts (dict): machine, predicate, and what was measured on a GB10.
-
-    A CollectionError if a cell has no value, no way it was found, or no link.
-    """
-    known = tomllib.loads(FACTS.read_text())
-    for row in known["machine"]:
-        for name in (each for each in ATTRIBUTES if each in row):
-            value, how, source = row[name]
-            if value not in (0, 1) or how not in HOW or not source.startswith("https://"):
-                raise CollectionError(f"{FACTS.name}: {row['name']}, {name}: {row[name]}",
-                                      f"write [0 or 1, one of {HOW}, a link]")
-    return known
 
 
 def here():
@@ -45,19 +26,18 @@ def machines():
     def cell(value, how, _):
         return str(value) if how == "read" else f"{value} ({how})"
 
-    unknown = UNKNOWN, "read", ""
     return pd.DataFrame([{"machine": row["name"], "one memory": YES[row["one_memory"]],
-                          **{name: cell(*row.get(name, unknown)) for name in ATTRIBUTES}}
-                         for row in here() + facts()["machine"]])
+                          **{name: cell(*row.get(name, (UNKNOWN, "read", "")))
+                             for name in ATTRIBUTES}} for row in here() + FACTS["machine"]])
 
 
 def readings():
     """Every recorded cell, beside the fact ``one_memory`` of its machine (DataFrame)."""
-    known = facts()["machine"]
-    rows = [(row["name"], row["one_memory"], "one_memory", int(row["one_memory"]), "read",
-             row["source"]) for row in known]
-    rows += [(row["name"], row["one_memory"], name, *row[name])
-             for row in known for name in ATTRIBUTES if name in row]
+    rows = []
+    for row in FACTS["machine"]:
+        fact = row["one_memory"]
+        rows.append((row["name"], fact, "one_memory", int(fact), "read", row["source"]))
+        rows += [(row["name"], fact, name, *row[name]) for name in ATTRIBUTES if name in row]
     return pd.DataFrame(rows, columns=["machine", "one_memory", "attribute", "value", "how",
                                        "source"])
 
@@ -77,14 +57,14 @@ def judge(predicate, row):
 def verdicts():
     """Every predicate on every recorded machine (DataFrame: machines by project)."""
     return pd.DataFrame([{"machine": row["name"], "one memory": YES[row["one_memory"]],
-                          **{each["project"]: judge(each, row) for each in facts()["predicate"]}}
-                         for row in facts()["machine"]])
+                          **{each["project"]: judge(each, row) for each in FACTS["predicate"]}}
+                         for row in FACTS["machine"]])
 
 
 def mistakes():
     """Each predicate: on how many machines it is wrong or unknown, and on which (DataFrame)."""
     rows, table = [], verdicts().set_index("machine")
-    for each in facts()["predicate"]:
+    for each in FACTS["predicate"]:
         said = table[each["project"]]
         wrong = said.index[said.str.startswith("wrong")]
         pairs = ", ".join(f"{major}.{minor}" for major, minor in each.get("capabilities", ()))

@@ -121,7 +121,7 @@ def test_each_device_gets_its_own_programs(sm, targets):
 
 def test_a_wrong_scale_would_be_seen():
     published = replace(harness.nvfp4(harness.PUBLISHED, "sm_121a"), d="fp32")
-    path = binaries.executable(published, "0.6.6", "reference")
+    path, _ = binaries.compiled(published, "0.6.6", call="reference")
     drawn = operands.draw("nvfp4", 130, 24, 96, RANDOM)
     scales = bytearray(drawn.files["SFA"])
     scales[-1] ^= 8

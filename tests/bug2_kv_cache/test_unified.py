@@ -14,18 +14,18 @@ gpu = pytest.mark.skipif(bool(timing.why_not()), reason=timing.why_not() or "the
 
 
 def row(name):
-    return next(each for each in unified.facts()["machine"] if each["name"].startswith(name))
+    return next(each for each in unified.FACTS["machine"] if each["name"].startswith(name))
 
 
 def predicate(project):
-    return next(each for each in unified.facts()["predicate"] if each["project"] == project)
+    return next(each for each in unified.FACTS["predicate"] if each["project"] == project)
 
 
 def test_every_cell_has_a_value_a_way_and_a_link():
     cells = unified.readings()
-    assert cells["value"].isin([0, 1]).all() and cells["how"].isin(unified.HOW).all()
+    assert cells["value"].isin([0, 1]).all() and cells["how"].isin(("read", "derived")).all()
     assert cells["source"].str.startswith("https://").all() and not cells["source"].str.contains(" ").any()
-    assert all(each["source"].startswith("https://") and each["cost"] for each in unified.facts()["predicate"])
+    assert all(each["source"].startswith("https://") and each["cost"] for each in unified.FACTS["predicate"])
 
 
 def test_what_is_not_recorded_stays_unknown_and_what_is_derived_says_so():
@@ -46,21 +46,12 @@ def test_pageable_access_is_wrong_on_hmm_and_on_gh200_and_integrated_is_not():
 
 def test_unified_addressing_is_wrong_on_every_second_memory():
     addressing = predicate("llama.cpp 17368")
-    assert all((unified.judge(addressing, each) == "right") == each["one_memory"] for each in unified.facts()["machine"])
+    assert all((unified.judge(addressing, each) == "right") == each["one_memory"] for each in unified.FACTS["machine"])
 
 
 def test_compute_capabilities_say_nothing_of_a_machine_without_one():
     assert unified.judge(predicate("vLLM before 35356"), row("any discrete card, Windows")) == unified.UNKNOWN
     assert unified.judge(predicate("vLLM before 35356"), row("Jetson Orin")) == "right"
-
-
-def test_a_cell_without_a_link_is_an_error(tmp_path, monkeypatch):
-    broken = tmp_path / "facts.toml"
-    broken.write_text(unified.FACTS.read_text().replace('integrated = [1, "read", "https://github.com/ggml-org/llama.cpp/issues/24933"]',
-                                                        'integrated = [1, "read", "somewhere"]'))
-    monkeypatch.setattr(unified, "FACTS", broken)
-    with pytest.raises(CollectionError, match="DGX Spark.*integrated"):
-        unified.facts.__wrapped__()
 
 
 def test_stale_blocks_on_other_memory_are_counted_alike(monkeypatch):
@@ -73,7 +64,7 @@ def test_stale_blocks_on_other_memory_are_counted_alike(monkeypatch):
 
 
 def test_what_others_measured_has_a_link_and_is_none_of_what_its_source_took_back():
-    rows = pd.DataFrame(unified.facts()["measured"])
+    rows = pd.DataFrame(unified.FACTS["measured"])
     assert rows["link"].str.startswith("https://").all() and rows["access"].isin(["stream", "random"]).all()
     streams = {tuple(each) for each in rows[["cudaMalloc", "pinned", "managed"]].to_numpy()}
     assert (224, 200, 162) not in streams and (207, 191, 147) in streams
@@ -86,11 +77,6 @@ def test_this_machine_s_gpus_stand_before_the_recorded_ones(monkeypatch):
     first = unified.machines().iloc[0]
     assert (first["machine"], first["one memory"], first["integrated"], first["pageable_memory_access"], first["host_native_atomic"]) == (
         "A GPU (here)", "?", "0", "1", "?")
-
-
-def test_an_unknown_allocator_is_an_error():
-    with pytest.raises(CollectionError, match="unknown allocator 'mmap'"):
-        transfer.allocate("mmap", 1)
 
 
 def test_pageable_memory_is_given_back():
