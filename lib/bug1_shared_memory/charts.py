@@ -6,8 +6,8 @@ import plotly.express as px
 from lib.bug1_shared_memory.gemm import PARTS, account
 from lib.evidence.figures import COLOURS
 
-KIB = 1024
-GROUPS = [*dict.fromkeys(PARTS.values()), "padding"]
+GROUPS = ["A and B", "scales", "epilogue", "tensor maps", "barriers, scheduler", "padding"]
+SHAPES = ["", "/", "", "x", ".", "\\"]  # so that colour is not the only difference
 WHITE = "rgba(255,255,255,0.85)"
 
 
@@ -24,9 +24,9 @@ def shares(table):
 
 def memory(found, limits):
     """`shares` as stacked bars, bold where nothing is left, and `limits`: words to bytes."""
-    figure = px.bar(
-        found[GROUPS] / KIB, x=GROUPS, y=found.index + 0.16, orientation="h",
-        pattern_shape="variable", color_discrete_sequence=list(COLOURS.values()))
+    figure = px.bar(found[GROUPS] / 1024, x=GROUPS, y=found.index + 0.16, orientation="h",
+                    color_discrete_sequence=list(COLOURS.values()),
+                    pattern_shape="variable", pattern_shape_sequence=SHAPES)
     figure.update_traces(width=0.46, marker_line_width=0,
                          hovertemplate="%{fullData.name}: %{x:.2f} KiB<extra></extra>")
     for place, kernel, needs, left in found[["kernel", "needs", "left over"]].itertuples():
@@ -34,11 +34,10 @@ def memory(found, limits):
         figure.add_annotation(text=f"{kernel}: {size}", x=0, y=place - 0.26, xanchor="left",
                               font_size=11, showarrow=False, bgcolor=WHITE, borderpad=0)
     for words, size in limits.items():
-        figure.add_vline(x=size / KIB, line_dash="dash", line_color="#333333",
-                         annotation_text=words, annotation_font_size=11,
-                         annotation_position="top left", annotation_bgcolor=WHITE)
-    top = max(*limits.values(), *found["needs"]) / KIB
+        figure.add_vline(x=size / 1024, line_dash="dash", annotation_position="top left",
+                         annotation=dict(text=words, font_size=11, bgcolor=WHITE))
+    top = 1.03 * max(*limits.values(), *found["needs"]) / 1024
     return figure.update_layout(
         height=190 + 40 * len(found), legend=dict(traceorder="normal", title=None), margin_l=16,
         yaxis=dict(visible=False, range=[len(found) - 0.4, -1.3]),
-        xaxis=dict(title="shared memory of one block (KiB)", range=[0, top * 1.03], dtick=32))
+        xaxis=dict(title="shared memory of one block (KiB)", range=[0, top], dtick=32))
