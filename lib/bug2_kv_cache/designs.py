@@ -1,12 +1,10 @@
 """Designs of the KV cache against each other: the same requests and bytes, in the model."""
 
-import json
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
-from lib import cache
 from lib.bug2_kv_cache import blocks, storage, traces
 from lib.subjects import formats, models
 
@@ -14,8 +12,7 @@ from lib.subjects import formats, models
 def per_token(model):
     """Bytes by which a long sequence's cache of bfloat16 values grows with a token (int).
 
-    Sliding layers beyond their window and recurrent layers add nothing (`models.cache_bytes`);
-    what they hold lies outside the pools of the study.
+    What sliding and recurrent layers hold does not grow, and lies outside the pools of the study.
     """
     window = models.config(model).get("window", 0)
     return int(models.cache_bytes(model, window + 1) - models.cache_bytes(model, window))
@@ -76,19 +73,6 @@ def survival(trace, primary, secondary, convert=np.asarray):
         primary[:] = secondary[:] = 0
         store = storage.Blocks(primary, secondary, convert)
         counts = blocks.replay(trace, len(primary), len(secondary), design, batch=2, store=store)
-        rows.append({"design": design, "hits": counts.hits,
-                     "through the secondary pool": counts.onboards,
-                     "copies": counts.copies, "wrong": counts.wrong})
+        rows.append({"design": design, "hits": counts.hits, "copies": counts.copies,
+                     "through the secondary pool": counts.onboards, "wrong": counts.wrong})
     return pd.DataFrame(rows)
-
-
-def study(loads, model, pools, by="load", **options):
-    """`compare` for loads (name to trace; column `by`) and pools in bytes, once (DataFrame)."""
-    def ask(folder):
-        tables = [compare(trace, model, pool, **options).assign(**{by: name})
-                  for name, trace in loads.items() for pool in pools]
-        return json.loads(pd.concat(tables).to_json(orient="records"))
-
-    inputs = {"loads": cache.digest(list(loads.items())), "pools": list(pools), "by": by,
-              "model": model, "configuration": models.config(model), "options": options}
-    return pd.DataFrame(cache.remember("kv-designs", inputs, ask).value)

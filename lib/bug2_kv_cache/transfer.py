@@ -47,9 +47,8 @@ def buffer(allocator, nbytes):
     """Memory of an allocator inside a block (uint8 tensor), touched once; at most `limit`."""
     torch.zeros(1, device="cuda")  # makes the primary context current for the driver's calls
     if nbytes > (most := limit()):
-        raise CollectionError(
-            f"a buffer of {nbytes:,} bytes is more than this measurement may take ({most:,})",
-            "use smaller blocks, or free memory")
+        raise CollectionError(f"{nbytes:,} bytes is more than this measurement may take, {most:,}",
+                              "use smaller blocks, or free memory")
     if allocator in ("pageable", "pinned"):
         yield torch.zeros(nbytes, dtype=torch.uint8, pin_memory=allocator == "pinned")
         return

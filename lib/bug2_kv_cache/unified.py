@@ -68,9 +68,8 @@ def mistakes():
         said = table[each["project"]]
         wrong = said.index[said.str.startswith("wrong")]
         pairs = ", ".join(f"{major}.{minor}" for major, minor in each.get("capabilities", ()))
-        rows.append({"project": each["project"],
-                     "asks for": each.get("attribute", f"compute capability {pairs}"),
-                     "wrong on": len(wrong), "unknown on": int((said == UNKNOWN).sum()),
-                     "machines": "; ".join(wrong), "a mistake costs": each["cost"],
-                     "source": each["source"]})
-    return pd.DataFrame(rows)
+        asked = each.get("attribute", f"compute capability {pairs}")
+        rows.append([each["project"], asked, len(wrong), int((said == UNKNOWN).sum()),
+                     "; ".join(wrong), each["cost"], each["source"]])
+    return pd.DataFrame(rows, columns=["project", "asks for", "wrong on", "unknown on", "machines",
+                                       "a mistake costs", "source"])

@@ -156,19 +156,6 @@ def test_pools_that_hold_no_block_serve_nothing_and_have_no_share():
     assert (table["requests"] == 0).all() and (table["refused"] == 4).all() and table["share"].isna().all()
 
 
-def test_a_study_is_asked_once_for_its_inputs_and_again_for_others(cache_folder):
-    asked = lambda: len(list((cache_folder / "kv-designs").glob("[!.]*")))
-    loads = {"chat": traces.chat(), "agents": traces.agents()}
-    first = designs.study(loads, "Qwen3-30B-A3B", [8e9])
-    assert designs.study(loads, "Qwen3-30B-A3B", [8e9]).equals(first) and asked() == 1
-    designs.study(loads, "Qwen3-30B-A3B", [8e9], batch=2)
-    assert asked() == 2
-    more = designs.study(loads | {"recorded": [traces.Request(0, 600, 9, (1, 2))]}, "Qwen3-30B-A3B", [8e9])
-    assert asked() == 3 and set(more["load"]) == {*first["load"], "recorded"}
-    designs.study(loads | {"chat": traces.chat(seed=1)}, "Qwen3-30B-A3B", [8e9])
-    assert asked() == 4
-
-
 def test_only_two_mappings_of_one_memory_share_pages():
     for _, row in storage.shared(storage.arrangements(8)).iterrows():
         same = 8 if row["arrangement"] == "one memory, mapped twice" else 0
