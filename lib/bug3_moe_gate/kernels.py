@@ -13,11 +13,10 @@ from lib.instruments import cubins, nvcc, ptxas, sass, toolchain
 from lib.subjects import vendored, wheels
 
 MOE = cubins.FAMILIES["batched_gemm"]
-COLUMNS = ["back end", "quantisation", "SM", "kernels"]
 
 
 def existing(inventory, generated, version):
-    """Count the kernels of each back end that there are for each GPU (DataFrame of `COLUMNS`).
+    """Count the kernels that there are for each GPU (DataFrame).
 
     Counted are the trtllm-gen kernels of a `cubins.inventory` that a GPU may load; the CUTLASS
     kernels that `gates.flashinfer` tells; and the NVFP4 sources in CuTe DSL of a flashinfer-python
@@ -25,7 +24,7 @@ def existing(inventory, generated, version):
     """
     moe, rows = inventory[inventory["family"] == MOE], []
     names = moe["member"].str.rpartition("/")[2]
-    counts = generated.groupby(["activation", "weight", "SM"])["kernels"].sum()
+    counts = generated.groupby(["activation", "weight", "SM"]).size()
     root = wheels.source("flashinfer-python", version) / vendored.CUTE_DSL_MOE
     families = ptxas.families(toolchain.find(), [f"sm_{sm}a" for sm in SM])
     taken = families.set_index(["family", "target"])["accepted"]
@@ -39,19 +38,22 @@ def existing(inventory, generated, version):
                     for path in (root / each["folder"]).rglob("*.py"))
         rows += [(back_end, "NVFP4", sm, files * bool(taken[each["instruction"], f"sm_{sm}a"]))
                  for sm in SM]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=["back end", "quantisation", "SM", "kernels"])
 
 
-def compiled(version, macro, target):
-    """Compile one instance of FlashInfer's grouped launcher, a macro of its generator's.
+def compiled(version, generated, target):
+    """Compile the first NVFP4 kernel that `gates.flashinfer` tells for a target, such as sm_121a.
 
-    Returns a dict: ``macro``, ``target`` (such as sm_121a), ``bytes`` of the cubin and
-    ``instructions``, tensor-core mnemonics with their numbers. Raises CollectionError if there is
-    no such instance, or it does not compile, with the compiler's first error.
+    Returns a dict: ``macro``, ``target``, ``bytes`` of the cubin and ``instructions``, tensor-core
+    mnemonics with their numbers. Raises CollectionError if there is no such kernel, or it does not
+    compile, with the compiler's first error.
     """
-    if not macro:
+    nvfp4 = (generated[["activation", "weight"]] == BACK_ENDS["generated"]["NVFP4"]).all(axis=1)
+    fitting = generated.loc[nvfp4 & (generated["SM"] == int(target[3:].rstrip("af"))), "macro"]
+    if fitting.empty:
         raise CollectionError(f"FlashInfer {version} generates no NVFP4 kernel for this GPU",
                               "choose SM100, SM103, SM120 or SM121")
+    macro = fitting.iloc[0]
     tree, front = wheels.source("flashinfer-python", version), nvcc.of_flashinfer(version, target)
     unit = f'#include "{Path(vendored.LAUNCHER).name}"\n{vendored.NAMESPACE}{macro}\n}}}}}}\n'
 
@@ -67,5 +69,5 @@ def compiled(version, macro, target):
         counts = (Counter(ops) for ops in sass.opcodes(toolchain.find(), binary).values())
         return {"bytes": len(binary), "instructions": sum(counts, Counter())}
 
-    answer = cache.remember("grouped", front.key | {"unit": unit}, ask)
-    return {"macro": " ".join(macro.split()), "target": target} | answer.value
+    answer = cache.remember("grouped", front.key | {"unit": unit}, ask).value
+    return {"macro": " ".join(macro.split()), "target": target} | answer

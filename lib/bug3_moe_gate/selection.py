@@ -15,10 +15,10 @@ from lib.errors import CollectionError
 from lib.instruments import cubins, nvcc, toolchain
 from lib.subjects import patches, vendored, wheels
 
-UNIT = Path(__file__).with_name("selection.cpp")
+UNIT, STUBS = (Path(__file__).with_name(name) for name in ("selection.cpp", "stubs"))
 # FlashInfer's jit/fused_moe.py compiles the runner with these; the path only names the cubin.
-MACROS = ("TLLM_GEN_EXPORT_INTERFACE", "TLLM_GEN_EXPORT_FLASHINFER", "TLLM_ENABLE_CUDA",
-          "ENABLE_BF16", "ENABLE_FP8", "ENABLE_FP4", 'TLLM_GEN_GEMM_CUBIN_PATH=""')
+MACROS = ("-DTLLM_GEN_EXPORT_INTERFACE", "-DTLLM_GEN_EXPORT_FLASHINFER", "-DTLLM_ENABLE_CUDA",
+          "-DENABLE_BF16", "-DENABLE_FP8", "-DENABLE_FP4", '-DTLLM_GEN_GEMM_CUBIN_PATH=""')
 # Qwen3-30B-A3B: https://huggingface.co/Qwen/Qwen3-30B-A3B/blob/main/config.json
 LAYER = {"tokens": 8, "top": 8, "experts": 128, "hidden": 2048, "intermediate": 768}
 COLUMNS = ("SM", "tile", "candidates", "index", "target", "kernel", "said")
@@ -26,17 +26,16 @@ COLUMNS = ("SM", "tile", "candidates", "index", "target", "kernel", "said")
 
 def headers(wheel, folder):
     """Lay out a cubin wheel's headers and manifest where the runner includes them from (Path)."""
-    root = Path(folder, "flashinfer/trtllm/batched_gemm")
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".h")
-                 and "/batched_gemm-" in name and "/include/" in name]
-        if not any(name.endswith("flashinferMetaInfo.h") for name in names):
-            raise CollectionError(f"{wheel.name} holds no manifest of batched-GEMM kernels",
-                                  "use a pinned flashinfer-cubin")
-        for name in names:
-            target = root / name.partition("/include/")[2]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
+        archive.extractall(folder, [name for name in archive.namelist() if name.endswith(".h")
+                                    and "/batched_gemm-" in name and "/include/" in name])
+    manifest = next(Path(folder).rglob("flashinferMetaInfo.h"), None)
+    if not manifest:
+        raise CollectionError(f"{wheel.name} holds no manifest of batched-GEMM kernels",
+                              "use a pinned flashinfer-cubin")
+    root = Path(folder, "flashinfer/trtllm/batched_gemm")
+    root.parent.mkdir(parents=True)
+    root.symlink_to(manifest.parent)
     return root
 
 
@@ -50,38 +49,29 @@ def choose(version, *names):
     """
     pins = [wheels.pin(name, version) for name in ("flashinfer-python", "flashinfer-cubin")]
     tree, runner = wheels.source("flashinfer-python", version), vendored.BATCHED_RUNNER
+    internal, tc = tree / vendored.INTERNAL, toolchain.find()
 
     def ask(_):
         with (patches.patched(tree, *names, files=[runner]) as overlay,
-              tempfile.TemporaryDirectory(prefix="sm12x-") as folder):
-            return run(folder, tree, overlay / runner, wheels.wheel(pins[1].name, version))
+              tempfile.TemporaryDirectory(prefix="sm12x-") as scratch):
+            program = Path(scratch, "choose")
+            manifest = headers(wheels.wheel("flashinfer-cubin", version), scratch)
+            include = [STUBS, scratch, manifest, tree / vendored.DATA / "include", internal,
+                       internal / "include", *tc.include]
+            nvcc.host(UNIT, program, include, f'-DRUNNER="{overlay / runner}"', *MACROS)
+            done = subprocess.run([program, *map(str, (*LAYER.values(), *gates.SM))],
+                                  capture_output=True, text=True)
+        if done.returncode:
+            raise CollectionError(f"the runner ended with status {done.returncode}",
+                                  "use a pinned flashinfer-python, and patches that fit it")
+        return done.stdout
 
-    key = {"wheels": [pin.sha256 for pin in pins], "unit": UNIT,
-           "patches": [patches.Patch(name).path for name in names],
-           "headers": toolchain.find().version}
-    table = pd.read_csv(io.StringIO(cache.remember("batched", key, ask).value), sep="\t",
-                        names=COLUMNS, keep_default_na=False, quoting=csv.QUOTE_NONE,
-                        dtype={"target": str})
+    key = {"wheels": [pin.sha256 for pin in pins], "unit": [UNIT, STUBS], "headers": tc.version,
+           "patches": [patches.FOLDER / name for name in names]}
+    printed = io.StringIO(cache.remember("batched", key, ask).value)
+    table = pd.read_csv(printed, sep="\t", names=COLUMNS, keep_default_na=False,
+                        quoting=csv.QUOTE_NONE, dtype={"target": str})
     may = [bool(target) and cubins.loads_on(int(target[:-1]), target[-1], device)
            for target, device in zip(table["target"], table["SM"])]
     said = table["said"].str.replace(r" at \S*/(?=\w+\.cu:)", " at ", regex=True)
     return table.assign(said=said, loadable=may)
-
-
-def run(folder, tree, runner, wheel):
-    """Compile the unit around a runner's file in an empty folder; what the program prints (str)."""
-    empty, program = Path(folder, "empty"), Path(folder, "choose")
-    data, manifest = Path(tree, vendored.DATA), headers(wheel, folder)
-    # These two would include cuBLAS; the unit defines what the runner uses of them.
-    (empty / "tensorrt_llm/common").mkdir(parents=True)
-    for name in ("cudaUtils.h", "envUtils.h"):
-        (empty / "tensorrt_llm/common" / name).touch()
-    include = [empty, folder, manifest, data / "include", data / "csrc/nv_internal",
-               data / "csrc/nv_internal/include", *toolchain.find().include]
-    nvcc.host(UNIT, program, include, f'-DRUNNER="{runner}"', *(f"-D{each}" for each in MACROS))
-    done = subprocess.run([program, *map(str, (*LAYER.values(), *gates.SM))], capture_output=True,
-                          text=True)
-    if done.returncode:
-        raise CollectionError(f"the runner ended with status {done.returncode}",
-                              "use a pinned flashinfer-python, and patches that fit it")
-    return done.stdout
