@@ -53,14 +53,13 @@ def differences(before, after, index=KEY, values="admitted"):
 
 def chart(rows):
     """What `held` gives, as marks, a panel for each gate (`figures.Chart`)."""
-    gates, sms = list(rows["gate"].unique()), [str(each) for each in sorted(rows["SM"].unique())]
+    orders = {name: sorted(rows[name].unique()) for name in ("SM", "back end")}
     figure = px.scatter(
-        rows.assign(SM=rows["SM"].astype(str)), x="SM", y="back end", facet_row="gate",
-        color="verdict", symbol="verdict", hover_data=["kernels"],
+        rows, x="SM", y="back end", facet_row="gate", color="verdict", symbol="verdict",
+        hover_data=["kernels"], category_orders=orders, facet_row_spacing=0.1,
         color_discrete_map={word: figures.COLOURS[colour] for word, (colour, _) in LOOKS.items()},
-        symbol_map={word: symbol for word, (_, symbol) in LOOKS.items()}, facet_row_spacing=0.1,
-        category_orders={"gate": gates, "SM": sms, "back end": sorted(rows["back end"].unique())},
-        labels={"SM": "GPU (SM version)", "verdict": ""}, height=130 + 170 * len(gates))
+        symbol_map={word: symbol for word, (_, symbol) in LOOKS.items()},
+        labels={"SM": "GPU (SM version)", "verdict": ""}, height=130 + 170 * rows["gate"].nunique())
     figure.update_traces(marker=dict(size=15, line_width=2))
     figure.for_each_annotation(lambda each: each.update(text=each.text.partition("=")[2]))
     figure.update_xaxes(type="category").update_layout(legend_y=1.08, margin=dict(t=100))

@@ -1,8 +1,7 @@
 """What a TensorRT-LLM tree answers about its MoE back ends on any GPU; run by `gates`, by itself.
 
-``python ask_tensorrt_llm.py OUTPUT TREE COPY CAPABILITY...`` writes JSON. Of the copy's own are the
-files of OWN (which may be excerpts), model_config.py and the ``is_...`` of _utils.py; the rest are
-stand-ins.
+``python ask_tensorrt_llm.py OUTPUT TREE COPY CAPABILITY...`` writes JSON. Its own are the files of
+OWN (or excerpts), model_config.py and the ``is_...`` of _utils.py; the rest are stand-ins.
 """
 
 import __future__
@@ -70,13 +69,12 @@ class Tree:
                 if isinstance(node, ast.ClassDef | ast.FunctionDef):
                     self.homes[node.name] = name
                     if node.name == "can_implement":
-                        asked_with.append({each.arg for each in node.args.args})
+                        asked_with.append("quant_algo" in ast.unparse(node.args))
                 elif isinstance(node, ast.Import):
                     wanted |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     wanted.add(node.module.partition(".")[0])
-        newest = any("quant_algo" not in names for names in asked_with)
-        self.layout = LAYOUTS[2 if newest else bool(asked_with)]
+        self.layout = LAYOUTS[bool(asked_with) if all(asked_with) else 2]
         logger = Thing()
         logger.warning = lambda text, *_, **__: self.said.append(text)
         self.given = {

@@ -123,10 +123,3 @@ def recorded():
         answers[gate] = Asked("recorded", pd.DataFrame(rows, columns=COLUMNS).replace(OURS),
                               pd.DataFrame(routes, columns=ROUTE))
     return answers
-
-
-def configured(rows):
-    """The rows of FlashInfer's configurations, by back end and quantisation (empty before 0.7)."""
-    pairs = rows.loc[rows["check"] == "supported", "back end"].map(BACK_ENDS["configurations"])
-    pairs = pairs.dropna()
-    return rows.loc[pairs.index].assign(**{"back end": pairs.str[0], "quantisation": pairs.str[1]})

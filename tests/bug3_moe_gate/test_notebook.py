@@ -5,7 +5,7 @@ import pytest
 from lib.bug3_moe_gate import gates
 from lib.errors import CollectionError
 from lib.evidence import claims
-from tests.bug3_moe_gate.test_gates import REAL, TREES
+from tests.bug3_moe_gate.test_gates import REAL, TREES, admitted
 
 pytestmark = pytest.mark.xdist_group("03")
 NAME = "03-moe-gate"
@@ -89,6 +89,12 @@ def test_marks_follow_the_gate(notebook):
     other = notebook.again("moe-gate.revised", again=lambda rows: rows.assign(index=0))
     assert parts(other) == [False]
     assert parts(notebook.found("moe-gate.revised")) == [True]
+
+
+def test_the_newest_configurations_admit_what_has_kernels(notebook):
+    rows = notebook.after[-1]["configured"]
+    assert admitted(rows, "trtllm-gen") == admitted(rows, "CuTe DSL, SM100") == {100, 103}
+    assert admitted(rows, "CuTe DSL, SM12x") == {120, 121} and admitted(rows, "CUTLASS") == {100, 103, 120, 121}
 
 
 @pytest.mark.parametrize("older, newest, said", [
