@@ -99,7 +99,7 @@ def test_the_newest_configurations_admit_what_has_kernels(notebook):
 
 @pytest.mark.parametrize("older, newest, said", [
     ("0.6.8", "0.7.2.post1", "there is no patch 03-moe-gate.published.flashinfer-0.6.8.diff"),
-    ("0.6.6", "0.6.8", "there is no patch 03-moe-gate.revised.flashinfer-0.6.8.diff")])
+    ("0.6.6", "0.6.8", "there is no patch 03-moe-gate.revised.flashinfer-0.6.8.diff"), ("0.6.6", "0.6.6", "both releases are 0.6.6")])
 def test_releases_that_cannot_be_compared_are_refused_at_once(cells, older, newest, said):
     with pytest.raises(CollectionError, match=said):
         cells(NAME, flashinfer=older, flashinfer_newest=newest)
