@@ -4,7 +4,6 @@
 FlashInfer's; stood in for are torch's compute capability, downloads and the call of the compiler.
 """
 
-import collections
 import importlib
 import inspect
 import json
@@ -17,19 +16,21 @@ import types
 from pathlib import Path
 
 import torch
-from standins import Finder, missing
+from standins import Finder, attempt, missing
 
 FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+# In the sources that its generator of CUTLASS kernels writes: types of activations and weights.
 MACRO = re.compile(r"INSTANTIATE_TMA_WARP_SPECIALIZED_MOE_GEMM\("
-                   r"\s*Sm(\d+),\s*(\w+),\s*(\w+),\s*(\w+),[^;]*\);")
+                   r"\s*Sm\d+,\s*(\w+),\s*(\w+),[^;]*\);")
 
 
 class Built(Exception):
-    """What FlashInfer would now compile: the module's name and its flags for nvcc."""
+    """What FlashInfer would now compile: its flags for nvcc that name GPU code, or the module."""
 
 
 def stop(name, *_, **keywords):
-    raise Built(name, keywords.get("extra_cuda_cflags") or [])
+    flags = [flag for flag in keywords.get("extra_cuda_cflags") or [] if "gencode" in flag]
+    raise Built(" ".join(flags) or name)
 
 
 def load(tree, overlay):
@@ -38,26 +39,14 @@ def load(tree, overlay):
                for path in overlay.rglob("*.py")}
     sys.meta_path.insert(0, Finder(changed, missing(FACTS["required"])))
     for name in ("flashinfer", "flashinfer.fused_moe"):
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__path__ = [str(tree / name.replace(".", "/"))]
+        sys.modules[name] = module = types.ModuleType(name)
+        module.__path__ = [str(tree / name.replace(".", "/"))]
     core, jit, api = (importlib.import_module(f"flashinfer.{name}")
                       if (tree / f"flashinfer/{name.replace('.', '/')}.py").is_file() else None
                       for name in ("fused_moe.core", "jit.fused_moe", "fused_moe.api"))
-    for name in FACTS["downloads"]:
-        if hasattr(jit, name):
-            setattr(jit, name, lambda *_, **__: "stood in")
+    vars(jit).update(dict.fromkeys(FACTS["downloads"], lambda *_, **__: "stood in"))
     jit.gen_jit_spec = stop
     return core, jit, api
-
-
-def attempt(call, *arguments):
-    """Whether a call admits, and what it said: its exception, or the GPU code it asks nvcc for."""
-    try:
-        return bool(call(*arguments)), ""
-    except Built as built:
-        return True, " ".join(flag for flag in built.args[1] if "gencode" in flag) or built.args[0]
-    except Exception as error:
-        return False, f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def ask(core, jit, api, sm, workspace, answer):
@@ -68,9 +57,10 @@ def ask(core, jit, api, sm, workspace, answer):
     jit.current_compilation_context = type(jit.current_compilation_context)()
 
     def row(check, back_end, quantisation, call, *arguments):
-        admitted, said = attempt(inspect.unwrap(call), *arguments)
+        value, said = attempt(inspect.unwrap(call), *arguments)
         answer["rows"].append({"check": check, "back end": back_end, "quantisation": quantisation,
-                               "SM": sm, "admitted": admitted, "said": said})
+                               "SM": sm, "admitted": bool(value) or said.startswith("Built: "),
+                               "said": said.removeprefix("Built: ")})
 
     for name, operands in FACTS["operands"].items():
         row("is_trtllm_moe_supported", "trtllm-gen", name, core.is_trtllm_moe_supported,
@@ -80,20 +70,14 @@ def ask(core, jit, api, sm, workspace, answer):
     for name, kind in vars(api).items() if api else ():
         if isinstance(kind, type) and name.endswith("Config") and hasattr(kind, "supported"):
             row("supported", name, "", kind.supported, sm)
-    found, answer["samples"][sm] = collections.Counter(), ""
     folder = f"cutlass_instantiations/{sm - (sm == 121)}"
     for path in sorted(workspace.rglob(f"{folder}/**/*.generated.cu")):
-        for macro in MACRO.finditer(path.read_text()):
-            found[macro.groups()] += 1
-            if {"SafeFP4"} == set(macro.groups()[1:3]):
-                answer["samples"][sm] = answer["samples"][sm] or macro[0]
-    answer["kernels"] += [{"SM": sm, "kernels": number, "kernel": int(kernel), "activation": left,
-                           "weight": right, "output": output}
-                          for (kernel, left, right, output), number in found.items()]
+        answer["kernels"] += [{"SM": sm, "activation": macro[1], "weight": macro[2],
+                               "macro": macro[0]} for macro in MACRO.finditer(path.read_text())]
 
 
 def main(output, tree, overlay, *capabilities):
-    answer = {"rows": [], "kernels": [], "samples": {}}
+    answer = {"rows": [], "kernels": []}
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"FLASHINFER_WORKSPACE_BASE": folder, "FLASHINFER_DISABLE_VERSION_CHECK": "1"}
         os.environ.pop("FLASHINFER_CUDA_ARCH_LIST", None)

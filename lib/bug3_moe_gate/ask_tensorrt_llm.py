@@ -1,8 +1,10 @@
 """What a TensorRT-LLM tree answers about its MoE back ends on any GPU; run by `gates`, by itself.
 
-``python ask_tensorrt_llm.py OUTPUT TREE CAPABILITY...`` writes JSON. Its own are the files of OWN
-(which may be excerpts), model_config.py and the ``is_...`` of _utils.py; the rest are stand-ins.
+``python ask_tensorrt_llm.py OUTPUT TREE COPY CAPABILITY...`` writes JSON. Its own are the files of
+OWN (or excerpts), model_config.py and the ``is_...`` of _utils.py; the rest are stand-ins.
 """
+
+import __future__
 
 import ast
 import dataclasses
@@ -21,27 +23,33 @@ from standins import Finder, Thing, attempt, missing
 TOP = "tensorrt_llm._torch"
 CONFIG = f"{TOP}.model_config_itself"  # the others see a stand-in for model_config
 FACTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
-FOLDERS, OWN, LAYOUTS, REQUESTS, CLASSES, QUANTISATIONS, SIZES = (FACTS[name] for name in (
-    "folders", "own", "layouts", "requests", "classes", "quantisations", "sizes"))
+FOLDERS, OWN, LAYOUTS, REQUESTS, CLASSES, QUANTISATIONS = (FACTS[name] for name in (
+    "folders", "own", "layouts", "requests", "classes", "quantisations"))
+LATER = __future__.annotations.compiler_flag  # annotations are not evaluated
 REFUSALS = ("NotImplementedError", "ValueError")  # another exception is our fault, or an excerpt's
 
 
 class Names(type):
-    """Stands in for the enumeration of quantisations: each is a str with a name."""
+    """Of a class that stands in for an enumeration: any name in capitals is one of its values."""
 
     def __getattr__(cls, name):
         if not name.isupper():
             raise AttributeError(name)
-        value = type("Name", (str,), {"name": name, "value": name})(name)
-        setattr(cls, name, value)
-        return value
-
-    def __call__(cls, name):
-        return getattr(cls, str(name))
+        return cls(name)
 
 
-class QuantAlgo(metaclass=Names):
-    pass
+class QuantAlgo(str, metaclass=Names):
+    name = value = property(str)
+
+
+@dataclasses.dataclass
+class Eligibility:
+    """Stands in for MoEEligibility, where the module that defines it is not here."""
+
+    eligible: bool = True
+    detail: str = ""
+    ok = classmethod(lambda cls: cls())
+    no = classmethod(lambda cls, reason, detail="": cls(False, detail))
 
 
 class Tree:
@@ -61,36 +69,32 @@ class Tree:
                 if isinstance(node, ast.ClassDef | ast.FunctionDef):
                     self.homes[node.name] = name
                     if node.name == "can_implement":
-                        asked_with.append({each.arg for each in node.args.args})
+                        asked_with.append("quant_algo" in ast.unparse(node.args))
                 elif isinstance(node, ast.Import):
                     wanted |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     wanted.add(node.module.partition(".")[0])
-        newest = any("quant_algo" not in names for names in asked_with)
-        self.layout = LAYOUTS[2 if newest else bool(asked_with)]
-        quiet = ("info", "info_once", "debug", "warning_once", "error")
-        logger = SimpleNamespace(**dict.fromkeys(quiet, lambda *_, **__: None),
-                                 warning=lambda text, *_, **__: self.said.append(text))
-        self.given = {"QuantAlgo": QuantAlgo, "_reject": self.reject, "NO_FALLBACK_BACKENDS": (),
-                      "_warn_and_return": lambda reason: (False, reason), "logger": logger}
-        self.given |= self.predicates(root / "tensorrt_llm/_utils.py")
-        if "MoEEligibility" not in self.homes:
-            self.given["MoEEligibility"] = SimpleNamespace(
-                ok=lambda: SimpleNamespace(eligible=True, detail=""))
+        self.layout = LAYOUTS[bool(asked_with) if all(asked_with) else 2]
+        logger = Thing()
+        logger.warning = lambda text, *_, **__: self.said.append(text)
+        self.given = {
+            "QuantAlgo": QuantAlgo, "NO_FALLBACK_BACKENDS": (), "logger": logger,
+            "_warn_and_return": lambda reason: (False, reason),
+            "_reject": lambda reason, detail="": self.look_up("MoEEligibility").no(reason, detail),
+            **({} if "MoEEligibility" in self.homes else {"MoEEligibility": Eligibility}),
+            **self.predicates(root / "tensorrt_llm/_utils.py")}
         absent = {"tensorrt_llm", *missing(wanted - set(sys.stdlib_module_names))}
         sys.meta_path.insert(0, Finder(self.own, absent, self.given, self.look_up))
 
     def predicates(self, file):
         """The functions ``is_...`` of _utils.py, as they are; without it one of ours."""
-        given = {"get_sm_version": lambda: self.sm, "lru_cache": lambda *_, **__: lambda call: call,
+        given = {"get_sm_version": lambda: self.sm,
                  "is_sm_100f": lambda sm=None: (sm or self.sm) in (100, 103)}
         for node in ast.parse(file.read_text()).body if file.is_file() else ():
             asks = isinstance(node, ast.FunctionDef) and node.name.startswith("is_")
             if asks and "get_sm_version" in ast.unparse(node):
-                node.decorator_list, node.returns = [], None
-                for argument in node.args.args:
-                    argument.annotation = None
-                exec(compile(ast.Module([node], []), str(file), "exec"), given)
+                node.decorator_list = []
+                exec(compile(ast.Module([node], []), file, "exec", LATER), given)
         return {name: value for name, value in given.items() if not name.startswith("__")}
 
     def look_up(self, name):
@@ -104,12 +108,6 @@ class Tree:
         if name not in self.homes:
             raise ModuleNotFoundError(f"this tree has no {name}")
         return getattr(importlib.import_module(self.homes[name]), name)
-
-    def reject(self, reason, detail=""):
-        """As the tree's interface.py rejects."""
-        if "MoEEligibility" in self.homes:
-            return self.its("MoEEligibility").no(reason, detail)
-        return SimpleNamespace(eligible=False, detail=detail)
 
     def made(self, name, **known):
         """An object of one of the contract's classes, or a stand-in with these fields."""
@@ -125,12 +123,9 @@ class Tree:
         """What can_implement is asked about: a MoEProblem and a MoEDeployment."""
         machine = self.made("MoEEnvironment", sm=self.sm, available_deps=("flashinfer",),
                             env_flags=())
-        alone = dict.fromkeys(("ep_size", "tp_size", "parallel_size", "cluster_size"), 1)
-        off = dict.fromkeys(("use_dp", "eplb_enabled", "moe_lora_enabled", "smart_router"), False)
-        return (self.made("MoEProblem", quant=algorithm, quant_algo=QuantAlgo(algorithm),
-                          dtype_act=torch.bfloat16, bias=False, swiglu_gptoss_style=False, **SIZES),
-                self.made("MoEDeployment", num_slots=SIZES["num_experts"], env=machine,
-                          **alone, **off))
+        problem = self.made("MoEProblem", quant=algorithm, quant_algo=QuantAlgo(algorithm),
+                            dtype_act=torch.bfloat16, **FACTS["problem"])
+        return problem, self.made("MoEDeployment", env=machine, **FACTS["deployment"])
 
     def implements(self, kind, algorithm):
         """Whether a class's can_implement admits (None if it does not tell), and why not."""
@@ -182,7 +177,7 @@ class Tree:
     def route(self, requested, model, architecture):
         """A row: which back end serves a request for NVFP4, or that it is refused."""
         self.said.clear()
-        kind, said = attempt(lambda: self.chosen(requested, architecture, "NVFP4"))
+        kind, said = attempt(self.chosen, requested, architecture, "NVFP4")
         error, reached = said.partition(":")[0], "not asked"
         refused = True if error in REFUSALS else None
         if kind is not None:
@@ -201,17 +196,18 @@ def quantised(algorithm):
     return SimpleNamespace(quant_mode=mode, layer_quant_mode=mode, quant_algo=QuantAlgo(algorithm))
 
 
-def main(output, root, *capabilities):
+def main(output, _, root, *capabilities):
     torch.compile = lambda *_, **__: lambda call: call
     tree, rows, routes = Tree(Path(root)), [], []
     for tree.sm in map(int, capabilities):
         for back_end, name in CLASSES.items():
             if name not in tree.homes:
                 continue
-            kind, said = attempt(lambda name=name: tree.its(name))
+            kind, said = attempt(tree.its, name)
             checks = [("can_implement", *each, tree.implements) for each in QUANTISATIONS.items()]
-            for check, quantisation, algorithm, ask in (
-                    *checks, ("constructor", "", "NVFP4", tree.constructs)):
+            if kind and "__init__" in vars(kind):  # an inherited constructor is no check of its own
+                checks.append(("constructor", "", "NVFP4", tree.constructs))
+            for check, quantisation, algorithm, ask in checks:
                 admitted, told = ask(kind, algorithm) if kind else (None, said)
                 rows.append({"check": check, "back end": back_end, "quantisation": quantisation,
                              "SM": tree.sm, "admitted": admitted, "said": told})

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 FLASHINFER, TENSORRT_LLM = HERE / "ask_flashinfer.py", HERE / "ask_tensorrt_llm.py"
 BACK_ENDS, RECORDED = (tomllib.loads((HERE / f"{name}.toml").read_text())
                        for name in ("back_ends", "recorded"))
+OURS = {"back end": BACK_ENDS["tensorrt_llm"]}  # TensorRT-LLM's names to this collection's
 SECONDS = 300
 COLUMNS = ["check", "back end", "quantisation", "SM", "admitted", "said"]
 ROUTE = ["requested", "model", "SM", "refused", "reached", "said"]
@@ -29,29 +30,32 @@ PLACES = ("_utils.py", "_torch/model_config.py", "_torch/modules/fused_moe/*.py"
           "_torch/moe/fused_moe/*.py", "_torch/moe/fused_moe/trtllm_gen/*.py")
 
 
-def ask(script, *arguments, folder):
-    """Run a script that asks, in an empty folder, and read its JSON.
+def ask(script, tree, subject, names, files=(), sm=SM):
+    """Have a script ask a tree for some GPUs, in a process and a folder of its own (dict; kept).
 
-    Raises CollectionError, with its last line, if it gives no answer within 5 minutes.
+    `subject` tells the tree from others (dict, as `cache.remember` takes it); patches (`names`,
+    files of patches/) go to a copy of `files`. Raises CollectionError, with the script's last
+    line, if it gives no answer within 5 minutes.
     """
-    output = Path(folder, "said.json")
-    try:
-        done = subprocess.run([sys.executable, "-B", script, output, *map(str, arguments)],
-                              capture_output=True, text=True, timeout=SECONDS, cwd=folder)
-        reason = (done.stderr.splitlines() or ["no message"])[-1] if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        reason = f"it took longer than {SECONDS} s"
-    if reason:
-        raise CollectionError(f"{Path(arguments[0]).name} gave no answer: {reason}",
-                              "name a tree of the expected version, or none")
-    return json.loads(output.read_text())
+    def answer(folder):
+        output = folder / "said.json"
+        with patches.patched(tree, *names, files=files) as copy:
+            command = [sys.executable, "-B", script, output, tree, copy, *map(str, sm)]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, cwd=folder,
+                                      timeout=SECONDS)
+                said = done.stderr.splitlines() or ["no message"]
+                reason = said[-1] if done.returncode else ""
+            except subprocess.TimeoutExpired:
+                reason = f"it took longer than {SECONDS} s"
+        if reason:
+            raise CollectionError(f"{Path(tree).name} gave no answer: {reason}",
+                                  "name a tree of the expected version, or none")
+        return json.loads(output.read_text())
 
-
-def remembered(script, tree, names, sm, answer):
-    """The answer of a script, kept for a `tree` (dict), patches (files of patches/) and GPUs."""
-    return cache.remember("gates", tree | {
+    return cache.remember("gates", subject | {
         "script": [script, HERE / "standins.py", *HERE.glob(f"{script.stem}.toml")], "SM": list(sm),
-        "patches": [patches.Patch(name).path for name in names],
+        "patches": [patches.FOLDER / name for name in names],
         "torch": importlib.metadata.version("torch"), "python": platform.python_version(),
     }, answer).value
 
@@ -59,51 +63,30 @@ def remembered(script, tree, names, sm, answer):
 def flashinfer(version, *names):
     """Ask a pinned FlashInfer, with patches (files of patches/) or without.
 
-    Returns rows (DataFrame of `COLUMNS`; quantisation is "" where the check does not depend on it);
-    the CUTLASS kernels that its generator makes (DataFrame: SM, kernel, which is the SM they are
-    written for, activation, weight, output, as C++ types, and kernels, how many); and for each SM
-    the macro that instantiates the first NVFP4 kernel, or "" (dict of str).
+    Returns rows (DataFrame of `COLUMNS`; quantisation is "" where the check does not depend on it),
+    and the CUTLASS kernels that its generator makes for each SM (DataFrame: SM, activation, weight,
+    as C++ types, and macro, which instantiates it).
     """
-    tree = wheels.source("flashinfer-python", version)
-
-    def answer(folder):
-        with patches.patched(tree, *names) as overlay:
-            return ask(FLASHINFER, tree, overlay, *SM, folder=folder)
-
-    wheel = {"wheel": wheels.pin("flashinfer-python", version).sha256}
-    said = remembered(FLASHINFER, wheel, names, SM, answer)
-    return pd.DataFrame(said["rows"]), pd.DataFrame(said["kernels"]), said["samples"]
+    pin, tree = (get("flashinfer-python", version) for get in (wheels.pin, wheels.source))
+    said = ask(FLASHINFER, tree, {"wheel": pin.sha256}, names)
+    return pd.DataFrame(said["rows"]), pd.DataFrame(said["kernels"])
 
 
 class Asked(NamedTuple):
-    """What a TensorRT-LLM says of its MoE back ends; None or "not asked" where it does not tell.
+    """What a TensorRT-LLM says of its MoE back ends; None or "not asked" where it does not tell."""
 
-    `layout` is one of ``ask_tensorrt_llm.LAYOUTS``, or "recorded"; `rows` have `COLUMNS`; `routes`
-    have `ROUTE`: reached is TensorRT-LLM's name of the back end, or the exception.
-    """
-
-    layout: str
-    rows: pd.DataFrame
-    routes: pd.DataFrame
+    layout: str  # one of ``ask_tensorrt_llm.LAYOUTS``, or "recorded"
+    rows: pd.DataFrame  # of `COLUMNS`
+    routes: pd.DataFrame  # of `ROUTE`: reached is the back end's name there, or the exception
 
 
 def tensorrt_llm(tree, *names, sm=SM):
     """Ask a TensorRT-LLM checkout or installed package, with patches or without (`Asked`)."""
-    tree, top = Path(tree), Path(tree, "tensorrt_llm")
-    files = {str(path.relative_to(tree)): path for place in PLACES for path in top.glob(place)}
-
-    def answer(folder):
-        with patches.patched(tree, *names, files=files) as copy:
-            return ask(TENSORRT_LLM, copy, *sm, folder=folder)
-
-    said = remembered(TENSORRT_LLM, {"tree": files}, names, sm, answer)
-    rows = pd.DataFrame(said["rows"], columns=COLUMNS)
-    return Asked(said["layout"], named(rows), pd.DataFrame(said["routes"]))
-
-
-def named(rows):
-    """Rows with TensorRT-LLM's names of back ends turned into this collection's."""
-    return rows.replace({"back end": BACK_ENDS["tensorrt_llm"]})
+    found = [path for place in PLACES for path in Path(tree, "tensorrt_llm").glob(place)]
+    files = {str(path.relative_to(tree)): path for path in found}
+    said = ask(TENSORRT_LLM, tree, {"tree": files}, names, files, sm)
+    rows = pd.DataFrame(said["rows"], columns=COLUMNS).replace(OURS)
+    return Asked(said["layout"], rows, pd.DataFrame(said["routes"]))
 
 
 def fitting(tree):
@@ -137,36 +120,6 @@ def recorded():
                 for each in RECORDED["gate"] for quantisation in each["quantisations"] for sm in SM]
         routes = [(each["requested"], each["model"], sm, reached.endswith("Error"), reached, "")
                   for each in RECORDED["route"] for sm, reached in zip(SM, each[gate])]
-        answers[gate] = Asked("recorded", named(pd.DataFrame(rows, columns=COLUMNS)),
+        answers[gate] = Asked("recorded", pd.DataFrame(rows, columns=COLUMNS).replace(OURS),
                               pd.DataFrame(routes, columns=ROUTE))
     return answers
-
-
-def check(older, newest):
-    """Refuse releases of FlashInfer that lack patches or cubins to be set beside each other."""
-    revised, published = ({path.name.partition("flashinfer-")[2].removesuffix(".diff")
-                           for path in patches.FOLDER.glob(f"03-moe-gate.{kind}.flashinfer-*.diff")}
-                          for kind in ("revised", "published"))
-    cubins = {each.version for each in wheels.pins() if each.name == "flashinfer-cubin"}
-    for name, value, fit in (("flashinfer", older, revised & published & cubins),
-                             ("flashinfer_newest", newest, revised - {older})):
-        if value not in fit:
-            raise CollectionError(f"{name} cannot be {value} here",
-                                  f"choose {', '.join(sorted(fit))}")
-
-
-def configured(rows):
-    """The rows of FlashInfer's configurations, by back end and quantisation (empty before 0.7)."""
-    known = BACK_ENDS["configurations"]
-    chosen = rows[(rows["check"] == "supported") & rows["back end"].isin(known)].copy()
-    pairs = chosen["back end"].map(known)
-    return chosen.assign(**{"back end": pairs.str[0], "quantisation": pairs.str[1]})
-
-
-def known(names, rows):
-    """The rows of some back ends, all if `names` is empty; CollectionError if one is not there."""
-    there = list(dict.fromkeys(rows["back end"]))
-    if unknown := [name for name in names if name not in there]:
-        raise CollectionError(f"there is no MoE back end called {', '.join(map(repr, unknown))}",
-                              f"choose of: {'; '.join(there)}")
-    return rows[rows["back end"].isin(names)] if names else rows

@@ -90,9 +90,9 @@ def missing(names):
     return {name for name in names if not importlib.machinery.PathFinder.find_spec(name)}
 
 
-def attempt(call):
+def attempt(call, *arguments):
     """What a call returned, or None, and its exception in one line, or ""."""
     try:
-        return call(), ""
+        return call(*arguments), ""
     except Exception as error:
         return None, f"{type(error).__name__}: {error}".splitlines()[0]

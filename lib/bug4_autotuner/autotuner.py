@@ -17,15 +17,11 @@ import pandas as pd
 import torch
 
 from lib.errors import CollectionError
-from lib.subjects import patches, tensorrt_llm, vendored
+from lib.subjects import patches, vendored
 
 FILES = {"flashinfer": vendored.AUTOTUNERS, "tensorrt_llm": ("tensorrt_llm/_torch/autotuner.py",)}
 OPERATORS = "tensorrt_llm/_torch/custom_ops/torch_custom_ops.py"
 SPEC = "get_fp8_block_scaling_gemm_constraint_spec"
-BLOB = f"{tensorrt_llm.REPOSITORY}/blob"
-SPEC_AS_READ = f"{BLOB}/000af3a1e55b7bbb97b6c8849d916fbbd00678ee/{OPERATORS}"
-QUANTISER = f"{BLOB}/0401f89f7b18f07f11a1d875308cd3e54c7f816b/cpp/tensorrt_llm/thop/fp8Quantize.cpp"
-AS_READ = f"{BLOB}/{tensorrt_llm.REVISION}/{FILES['tensorrt_llm'][0]}"
 KINDS = ("published", "skip-both", "revised")
 
 
@@ -61,9 +57,8 @@ def standing(modules):
 def load(tree, package="flashinfer", behind=()):
     """Import autotuner.py of a tree as it is (module; ``loaded_with`` is for `standing`).
 
-    Stand-ins take the place of its parent packages, which would import compiled parts; on a GPU
-    FlashInfer's own timing works. Other modules are also taken from the trees `behind`.
-    Raises CollectionError if `tree` has no such file.
+    Stand-ins take the place of its parent packages; on a GPU FlashInfer's own timing works. Other
+    modules are also taken from the trees `behind`. CollectionError if `tree` has no such file.
     """
     if not (file := file_of(tree, package)):
         raise CollectionError(f"{tree} has no {' or '.join(FILES[package])}",
@@ -81,8 +76,8 @@ def load(tree, package="flashinfer", behind=()):
                                        "is_confidential_compute": lambda *_: False,
                                        "get_globaltimer_kernel": None}}
     else:
-        given |= {module: {each: MagicMock(name=each) for each in names}
-                  for module, names in needs(Path(tree, file), name).items()}
+        anything = {"__getattr__": lambda name: MagicMock(name=name)}
+        given |= dict.fromkeys(needs(Path(tree, file), name), anything)
     modules = {module: types.ModuleType(module) for module in given}
     for module, values in given.items():
         vars(modules[module]).update(values | {"logger": logger})
@@ -93,18 +88,16 @@ def load(tree, package="flashinfer", behind=()):
 
 
 def needs(file, module):
-    """What a file imports of its package below the top, or of packages not here (dict to names)."""
-    package, found = module.partition(".")[0], {}
+    """What a file imports of its package below the top, or of packages not here (set of str)."""
+    (package, _, _), found = module.partition("."), set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
             name = "." * node.level + (node.module or "")
-            name = importlib.util.resolve_name(name, module.rpartition(".")[0])
-            found.setdefault(name, []).extend(alias.name for alias in node.names)
+            found.add(importlib.util.resolve_name(name, module.rpartition(".")[0]))
         elif isinstance(node, ast.Import):
-            found |= {alias.name: [] for alias in node.names if alias.name not in found}
-    tops = {name: name.partition(".")[0] for name in found if name != package}
-    return {name: found[name] for name, top in tops.items()
-            if top == package or top not in sys.modules and not importlib.util.find_spec(top)}
+            found |= {alias.name for alias in node.names}
+    return {name for name in found - {package} if (top := name.partition(".")[0]) == package
+            or top not in sys.modules and not importlib.util.find_spec(top)}
 
 
 def fitting(tree, package="flashinfer"):
@@ -151,16 +144,13 @@ def attempt(call, *arguments, **keywords):
         return Outcome(error=said, frame=traceback.extract_tb(error.__traceback__)[-1])
 
 
-SHAPES = ((300, 64), (64, 32), (96,))
-# Fields of a case, where cases.toml leaves them out.
-USUAL = {"shapes": SHAPES, "dynamic": (), "constraint": (), "cap": None, "account": False}
-
-
 def tuples(value):
     """A value with all its lists as tuples, so that it can be hashed."""
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
+SHAPES = ((300, 64), (64, 32), (96,))  # those and the other fields, where cases.toml has none
+USUAL = {"shapes": SHAPES, "dynamic": (), "constraint": (), "cap": None, "account": False}
 CASES = {name: types.SimpleNamespace(**USUAL | {key: tuples(each[key]) for key in each}) for name,
          each in tomllib.loads(Path(__file__).with_name("cases.toml").read_text()).items()}
 
@@ -184,7 +174,7 @@ def config(tuner, dynamic=(), constraint=(), cap=None):
 
 def find(tuner, shapes, configured):
     """Call ``_find_nearest_profile``: the key under which a choice is cached (`Outcome`)."""
-    call, shapes = tuner.AutoTuner._find_nearest_profile, tuple(map(tuple, shapes))
+    call = tuner.AutoTuner._find_nearest_profile
     if "dynamic_tensor_specs" not in inspect.signature(call).parameters:
         return attempt(call, shapes, configured)
     return attempt(call, shapes, configured.dynamic_tensor_specs, configured.constraint_specs,
@@ -229,11 +219,6 @@ def raising(tuners):
     return pd.DataFrame(rows)
 
 
-def rank(sm):
-    """How many dimensions the scales have, as read in `QUANTISER` (120 goes elsewhere) (int)."""
-    return 2 if sm in (100, 103, 120) else 1
-
-
 def spec(sm, tree=None):
     """Which dimension of the scales the tree's own function names, or the rule as read (int)."""
     file = Path(tree or "", OPERATORS)
@@ -255,10 +240,11 @@ def replay(tuner, tree=None):
     """Have a tuner look up the GEMM with each architecture's scales and spec (DataFrame)."""
     rows = []
     for sm in (90, 100, 103, 120, 121):
-        dimensions, named = rank(sm), spec(sm, tree)
-        outcome = find(tuner, ((300, 256), (32, 256), (96, 4)[:dimensions]),
-                                 config(tuner, constraint=[(2, named)]))
-        rows.append({"SM": sm, "scales have": f"{dimensions} dimensions",
+        # As fp8Quantize.cpp was read; SM120, and no other, is sent to another quantiser.
+        rank, named = 2 if sm in (100, 103, 120) else 1, spec(sm, tree)
+        shapes = (300, 256), (32, 256), (96, 4)[:rank]
+        outcome = find(tuner, shapes, config(tuner, constraint=[(2, named)]))
+        rows.append({"SM": sm, "scales have": f"{rank} dimensions",
                      "the spec names": f"dimension {named}", "outcome": outcome.error or "ok",
-                     "rank": dimensions})
+                     "rank": rank})
     return pd.DataFrame(rows)

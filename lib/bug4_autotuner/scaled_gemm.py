@@ -1,6 +1,5 @@
 """An FP8 GEMM with block scales, like TensorRT-LLM's ``fp8_block_scaling_gemm``, in Triton."""
 
-import importlib.util
 import re
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ from lib.errors import CollectionError
 from lib.instruments import timing
 
 LARGEST = 448.0  # of e4m3
-NEEDED = 2 << 30  # bytes of GPU memory: copies of the weight, and a float64 reference
 MULTIPLIES = r"(wgmma|tcgen05\.mma|mma)[\w.:]*?(\.(?:e4m3|f16|bf16|f8f6f4)\b|kind::\w+)"
 
 
@@ -34,19 +32,6 @@ class Tactic(NamedTuple):
 # The first is the default (tactic -1), as FlashInfer's runners have it: a tile for large m.
 TACTICS = (Tactic(128, 128, 8, 3), Tactic(64, 128, 4, 4), Tactic(64, 64, 4, 4),
            Tactic(32, 64, 4, 5), Tactic(16, 128, 4, 4), Tactic(16, 64, 4, 6), Tactic(16, 32, 4, 8))
-
-
-def why_not():
-    """Why the kernel cannot run here, in one line; the empty string where it can be tried."""
-    if reason := timing.why_not():
-        return reason
-    if not importlib.util.find_spec("triton"):
-        return "A GPU is here, but no Triton; install it (3.2 or newer) to run this."
-    free = attempt(torch.cuda.mem_get_info)
-    if not free.error and free.value[0] < NEEDED:
-        return f"A GPU is here, but has {free.value[0]:,} bytes free, and this needs {NEEDED:,}."
-    made = attempt(lambda: quantise(torch.randn(1, 128, device="cuda"), 1))
-    return f"A GPU is here, but torch cannot make e4m3 on it: {made.error}" if made.error else ""
 
 
 def vector(scales):
@@ -92,8 +77,10 @@ class Operator:
         self.columns, self.depth, self.device = columns, depth, device
         self.tactics, self.built = tactics, {}
         self.weight, self.weight_scale = quantise(torch.randn(columns, depth, device=device), 128)
-        self.states = [attempt(self.launch, number).error for number in range(len(tactics))]
+        self.states = [attempt(lambda: self.run(self.inputs(1), number).sum().item()).error
+                       for number in range(len(tactics))]
         self.valid = [number for number, state in enumerate(self.states) if not state]
+        self.default = min(self.valid, default=None)  # the number behind tactic -1
 
     def inputs(self, rows):
         """Fresh random inputs: activation, weight, scale vector, weight scales (list)."""
@@ -115,20 +102,6 @@ class Operator:
             tuning.stride(rows), scale.numel(), tile_m=chosen.m, tile_n=chosen.n,
             num_warps=chosen.warps, num_stages=chosen.stages)
         return out
-
-    def launch(self, number):
-        """Compile and launch a tactic once, and wait for it."""
-        self.run(self.inputs(1), number)
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    @property
-    def default(self):
-        """The number of the default tactic: the first that runs; CollectionError if none does."""
-        if not self.valid:
-            what = f"no tactic runs on this device; the first says: {self.states[0]}"
-            raise CollectionError(what, "see the tactics")
-        return self.valid[0]
 
     def described(self):
         """The tactics (DataFrame): tile, pipeline, what Triton made of each, and its state here."""
@@ -159,11 +132,11 @@ class Operator:
 
     def times(self, sizes, repeats=30):
         """Time every valid tactic at every m, in µs by CUDA events, or say why not (DataFrame)."""
-        cache = torch.cuda.get_device_properties(0).L2_cache_size  # flushed before each call
+        cache = torch.cuda.get_device_properties(0).L2_cache_size
         dirt = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
 
         def before():
-            dirt.zero_()
+            dirt.zero_()  # which flushes the cache
             torch.cuda._sleep(1_000_000)  # cycles, so that the launch is not measured
 
         rows = []
@@ -172,10 +145,9 @@ class Operator:
             for tactic in self.valid:
                 took = attempt(timing.elapsed, lambda: self.run(inputs, tactic), repeats,
                                before=before)
-                spread = timing.spread([1e3 * each for each in took.value or [float("nan")]],
-                                       tuning.TIME)
+                samples = [1e3 * each for each in took.value or [float("nan")]]
                 rows.append({"tactic": tactic, "m": size, "repeats": len(took.value or []),
-                             "error": took.error} | spread)
+                             "error": took.error} | timing.spread(samples, "time (µs)"))
         return pd.DataFrame(rows)
 
 

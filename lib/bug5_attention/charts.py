@@ -1,10 +1,10 @@
 """The two charts of notebook 05."""
 
+import plotly.express as px
 import plotly.graph_objects as go
 
 from lib.evidence import figures
 
-SHAPES = ("", "/", "x", ".")
 # One of each kind of target, and all three of SM121.
 DRAWN = ["sm_90a", "sm_100f", "sm_100a", "sm_103a", "sm_110a", "sm_120a", "sm_121", "sm_121f",
          "sm_121a"]
@@ -15,12 +15,10 @@ def inventory(table, alt):
     unnamed = table["sm"].astype(str) + " (no name)"
     target = "sm_" + table["named"].where(table["named"] != "", unnamed).rename("target")
     counts = table.groupby(["family", target]).size().rename("cubins").reset_index()
-    looks = zip(counts.groupby("target"), figures.COLOURS.values(), SHAPES)
-    bars = [go.Bar(name=name, y=rows["family"], x=rows["cubins"], orientation="h",
-                   marker_color=colour, marker_pattern_shape=shape)
-            for (name, rows), colour, shape in looks]
-    drawn = go.Figure(bars).update_layout(barmode="stack", xaxis_title="cubins (count)",
-                                          legend_traceorder="normal", margin_t=80)
+    drawn = px.bar(counts, y="family", x="cubins", color="target", orientation="h",
+                   color_discrete_sequence=list(figures.COLOURS.values()), pattern_shape="target",
+                   pattern_shape_sequence=["", "/", "x", "."], labels={"cubins": "cubins (count)"})
+    drawn.update_layout(legend_traceorder="normal", legend_title="", margin_t=80, yaxis_title="")
     return figures.Chart(drawn, counts, alt)
 
 

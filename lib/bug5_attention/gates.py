@@ -31,9 +31,8 @@ def places(tree, project):
     for place in READ["place"][project]:
         path = Path(tree, place["file"])
         lines = path.read_text().splitlines() if path.is_file() else []
-        found = [(place["gate"], path.name, number, line.strip())
-                 for number, line in enumerate(lines, 1) if re.search(place["line"], line)]
-        rows += found[:1]
+        rows += [(place["gate"], path.name, number, line.strip())
+                 for number, line in enumerate(lines, 1) if re.search(place["line"], line)][:1]
     return pd.DataFrame(rows, columns=["gate", "file", "line", "text"])
 
 

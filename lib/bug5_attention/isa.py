@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib import cache
 from lib.errors import CollectionError
-from lib.instruments import cubins, nvcc, sass
+from lib.instruments import nvcc, sass
 
 TARGETS = ("sm_90a", "sm_100", "sm_100f", "sm_100a", "sm_103f", "sm_103a", "sm_110f", "sm_110a",
            "sm_120", "sm_120f", "sm_120a", "sm_121", "sm_121f", "sm_121a")
@@ -34,18 +34,14 @@ INSTRUCTIONS = tuple(Instruction(family, name, *texts) for family, rows in READ[
                      for name, texts in rows.items())
 
 
-def ptx_version(tc):
-    """The newest PTX ISA of a CUDA 13 toolchain (str), by its release notes: 9.2 for 13.2."""
-    return f"9.{tc.version.split('.')[1]}"
-
-
 def assemble(tc, target, row):
     """What ptxas makes of an instruction: a cubin (bytes), and why the target lacks it, if so."""
     keep = f"st.shared.b32 [r1], {row.result};" if row.result else ""
+    newest = f"9.{tc.version.split('.')[1]}"  # PTX ISA, by CUDA's release notes: 9.2 for 13.2
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder, "k.ptx"), Path(folder, "k.cubin")
         source.write_text(READ["kernel"].format(
-            version=ptx_version(tc), target=target, text=row.text, keep=keep))
+            version=newest, target=target, text=row.text, keep=keep))
         done = tc.run("ptxas", f"-arch={target}", source, "-o", output)
         if done.returncode == 0:
             return output.read_bytes(), ""
@@ -91,18 +87,9 @@ def mnemonics(tc, targets, instructions=INSTRUCTIONS, wanted=sass.MATRIX):
     return by_target(tc, f"mnemonics {wanted.pattern}", targets, instructions, ask)
 
 
-def takers(answers, rows):
-    """The targets (list) of a `matrix` that take at least one of some rows (Series of bool)."""
-    return [name for name in answers if name in TARGETS and (answers.loc[rows, name] == "").any()]
-
-
 def named(*names):
-    """The instructions of these names (list of `Instruction`), or CollectionError."""
-    known = {row.name: row for row in INSTRUCTIONS}
-    if unknown := [name for name in names if name not in known]:
-        raise CollectionError(f"there is no instruction {unknown[0]!r}",
-                              f"choose one of {', '.join(known)}")
-    return [known[name] for name in names]
+    """The instructions of these names (list of `Instruction`)."""
+    return [row for row in INSTRUCTIONS if row.name in names]
 
 
 def cubin(tc, target, name="mma bf16"):
@@ -111,12 +98,3 @@ def cubin(tc, target, name="mma bf16"):
     if lacks:
         raise CollectionError(f"ptxas {tc.version}: {lacks}", "choose a target that has it")
     return code
-
-
-def loads(trials, sm):
-    """What CUDA's documentation and driver say to cubins (name, target, bytes) on SM `sm`."""
-    rows = []
-    for name, target, code in trials:
-        number, kind = re.fullmatch(r"sm_(\d+)([af]?)", target).groups()
-        rows.append([name, target, cubins.loads_on(int(number), kind, sm), cubins.load(code)])
-    return pd.DataFrame(rows, columns=["cubin", "target", "documentation", "driver"])

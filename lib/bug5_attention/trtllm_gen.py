@@ -9,10 +9,9 @@ import pandas as pd
 from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import cubins, nvcc
-from lib.subjects import patches, vendored, wheels
+from lib.subjects import patches, vendored
 
 HARNESS = Path(__file__).with_suffix(".cpp")
-META = "fmha/trtllm-gen/include/flashInferMetaInfo.h"
 DEVICES = (90, 100, 103, 110, 120, 121)
 OUTCOMES = {"fmhaSm": "kernel", "no kernel": "no kernel"}  # by how an answer begins; else refused
 
@@ -25,25 +24,15 @@ def compiler():
         return ""
 
 
-def release(version):
-    """The unpacked wheel and the wheel of cubins of a FlashInfer (two Paths); both are pinned."""
-    names = ("flashinfer-python", "flashinfer-cubin")
-    pinned = [{pin.version for pin in wheels.pins() if pin.name == name} for name in names]
-    if version not in (whole := set.intersection(*pinned)):
-        raise CollectionError(f"FlashInfer {version} is not pinned together with its cubins",
-                              f"choose {' or '.join(sorted(whole))}")
-    return wheels.source(names[0], version), wheels.wheel(names[1], version)
-
-
 def answers(tc, tree, wheel, *names):
     """What the runner does on each of `DEVICES` in 72 cases, context and generation.
 
-    Patches (`names`) are applied to a copy of the headers first. Returns a DataFrame: sm, case,
-    outcome (kernel, no kernel or refused), answer (the kernel's name, or what was thrown). Raises
-    CollectionError if there is no C++ compiler, it refuses, or a patch does not apply.
+    Patches (`names`) go to a copy of the headers first. Returns a DataFrame: sm, case, outcome
+    (kernel, no kernel or refused), answer (the kernel's name, or what was thrown). CollectionError
+    if there is no C++ compiler, it refuses, or a patch does not apply.
     """
     version = subprocess.run([nvcc.host_compiler(), "--version"], capture_output=True, text=True)
-    meta, = cubins.read(wheel, META)
+    meta, = cubins.read(wheel, "fmha/trtllm-gen/include/flashInferMetaInfo.h")
     headers = Path(vendored.ATTENTION_RUNNER).parents[3]
 
     def ask(_):

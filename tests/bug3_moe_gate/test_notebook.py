@@ -3,8 +3,9 @@
 import pytest
 
 from lib.bug3_moe_gate import gates
+from lib.errors import CollectionError
 from lib.evidence import claims
-from tests.bug3_moe_gate.test_gates import REAL, TREES
+from tests.bug3_moe_gate.test_gates import REAL, TREES, admitted
 
 pytestmark = pytest.mark.xdist_group("03")
 NAME = "03-moe-gate"
@@ -33,7 +34,14 @@ def test_3a_follows_the_gate_and_the_routes(notebook):
     assert parts(widened)[0] is False and "SM100 and SM103 and SM120" in widened.summary
     mended = notebook.again(id, lists=on((120,), "admitted", True), constructor=on((120, 121), "admitted", True))
     assert mended.verdict == "refuted" and "refuses no GPU" in mended.summary
-    assert notebook.again(id, routes=on((121,), "reached", "TRITON")).summary.endswith("CUTLASS or TRITON.")
+    assert notebook.again(id, routes=on((121,), "reached", "TRITON")).summary.endswith("AUTO chooses CUTLASS or TRITON.")
+    assert "AUTO ends in" in blocked.summary
+    silent = notebook.again(id, constructor=lambda rows: rows[:0])
+    assert parts(silent) == [True, None, False] and "its constructor is not there" in silent.summary and silent.verdict == "refined"
+    untold = notebook.again(id, constructor=on(gates.SM, "admitted", None))
+    assert parts(untold) == parts(silent) and untold.summary == silent.summary
+    without = notebook.again(id, routes=lambda rows: rows.assign(said="ModuleNotFoundError: this tree has no ModelConfig", refused=None))
+    assert parts(without) == [True, True, None] and without.summary.endswith("this TensorRT-LLM has no AUTO.")
 
 
 def test_3a_is_executed_where_a_tree_answers_and_reported_where_none_does(notebook):
@@ -46,7 +54,7 @@ def test_3b_follows_the_kernels_and_the_assembler(notebook):
     id = "moe-gate.allowlist"
     assert (notebook.found(id).verdict, notebook.found(id).tier) == ("refuted", "inspected")
     built = notebook.again(id, moe=lambda moe: moe.assign(sm=121, named="121a"))
-    assert built.verdict == "refined" and parts(built) == [True, False] and "1,369 may" in built.summary
+    assert built.verdict == "refined" and parts(built) == [True, False] and "may load 1,369 of 1,369" in built.summary
     taken = notebook.again(id, families=lambda families: families.assign(accepted=True))
     assert taken.verdict == "refined" and parts(taken) == [False, True]
 
@@ -77,10 +85,24 @@ def test_marks_follow_the_gate(notebook):
     found = notebook.found("moe-gate.decisions")
     assert found.values["marked, NVFP4"] == {"as shipped": 2, "published": 6, "revised": 0}
     silent = notebook.again("moe-gate.decisions", nvfp4=lambda rows: rows[rows["gate"] != "revised"])
-    assert "revised (not told)" in silent.summary
+    assert "revised" not in silent.summary and silent.values["revised"] == "(not told)"
     other = notebook.again("moe-gate.revised", again=lambda rows: rows.assign(index=0))
     assert parts(other) == [False]
     assert parts(notebook.found("moe-gate.revised")) == [True]
+
+
+def test_the_newest_configurations_admit_what_has_kernels(notebook):
+    rows = notebook.after[-1]["configured"]
+    assert admitted(rows, "trtllm-gen") == admitted(rows, "CuTe DSL, SM100") == {100, 103}
+    assert admitted(rows, "CuTe DSL, SM12x") == {120, 121} and admitted(rows, "CUTLASS") == {100, 103, 120, 121}
+
+
+@pytest.mark.parametrize("older, newest, said", [
+    ("0.6.8", "0.7.2.post1", "there is no patch 03-moe-gate.published.flashinfer-0.6.8.diff"),
+    ("0.6.6", "0.6.8", "there is no patch 03-moe-gate.revised.flashinfer-0.6.8.diff"), ("0.6.6", "0.6.6", "both releases are 0.6.6")])
+def test_releases_that_cannot_be_compared_are_refused_at_once(cells, older, newest, said):
+    with pytest.raises(CollectionError, match=said):
+        cells(NAME, flashinfer=older, flashinfer_newest=newest)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -89,9 +111,10 @@ def test_the_notebook_on_a_real_tree(cells, name):
         pytest.skip(f"{name} is not in {TREES}: set TRTLLM_TREES")
     ran = cells(NAME, trtllm_src=str(TREES / name))
     found = ran.found("moe-gate.tensorrt-llm")
-    expected = {"a": [None, True, None], "b": [True, True, False], "c": [True, False, False], "d": [True, False, False]}
+    expected = {"a": [None, True, None], "b": [True, True, False], "c": [True, None, False], "d": [True, None, False]}
     assert found.tier == "executed" and found.verdict == "refined" and parts(found) == expected[name[0]]
-    differ = {"a": 0, "b": 0, "c": 6, "d": 6}  # CUTLASS's list on SM120 and SM121 (4), and the constructor (2)
+    assert ("is not there" in found.summary) == (name[0] != "b") and ("has no AUTO" in found.summary) == (name[0] == "a")
+    differ = {"a": 0, "b": 0, "c": 4, "d": 4}  # CUTLASS's list on SM120 and SM121
     assert len(ran.after[-1]["otherwise"]) == differ[name[0]]
     marks = ran.found("moe-gate.decisions").values["marked, NVFP4"]
     assert marks == {"a": {}, "b": {"as shipped": 2, "published": 6, "revised": 0},

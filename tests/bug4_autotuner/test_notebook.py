@@ -10,6 +10,7 @@ import pytest
 from lib.bug4_autotuner import autotuner, tuning
 from lib.evidence import claims
 from lib.instruments import devices
+from lib.subjects import wheels
 from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT, tree_of
 from tests.conftest import ROOT
 
@@ -86,10 +87,11 @@ def test_4d_each_part_follows_its_measurement(cells):
 
 def test_observations_follow_their_data(cells):
     whole = cells(NAME)
-    assert "in 0 of 16" in whole.again("autotuner.newest", newest_cases=lambda table: table.assign(outcome="ok")).summary
-    assert "some" in whole.again("autotuner.patches", raising=lambda table: table.assign(**{"warm-up raises": 4})).summary
+    mended = whole.again("autotuner.newest", newest_cases=lambda table: table.assign(outcome="ok"))
+    assert "in 0 of 16" in mended.summary and mended.summary.endswith("is mended.")
+    assert "some still do" in whole.again("autotuner.patches", raising=lambda table: table.assign(**{"warm-up raises": 4})).summary
     changed = whole.again("autotuner.overlay", laid=lambda table: table.assign(**{"file as before": False}))
-    assert parts(changed)["the file is as it was"] is False
+    assert parts(changed)["the file is as it was"] is False and changed.summary.endswith("has changed.")
     differs = whole.again("autotuner.in-bounds", agreement=tuning.Agreement(3, "x"), look_up_costs=lambda table: table)
     assert "a key differs" in differs.summary and not any(parts(differs).values())
 
@@ -102,9 +104,9 @@ def test_on_its_own_file_4a_and_4d_are_executed(cells, quick, monkeypatch, name,
     whole = cells(NAME, trtllm_src="" if installed else str(tree_of(name)))
     raised, skipping = whole.found("autotuner.exception"), whole.found("autotuner.skipping")
     assert (raised.verdict, raised.tier, len(raised.parts)) == ("confirmed", "executed", 2)
-    assert (skipping.verdict, skipping.tier) == ("refined", "executed") and autotuner.AS_READ in skipping.sources
+    assert (skipping.verdict, skipping.tier) == ("refined", "executed") and whole.after[-1]["as_read"] in skipping.sources
     assert [row["warm-up raises"] for row in skipping.values["in TensorRT-LLM"]] == [13, 13, 0]
-    assert "13, its warm-up in 13" in whole.found("autotuner.tensorrt-llm").summary
+    assert "raises in 13 of 15 cases, and its warm-up in 13" in whole.found("autotuner.tensorrt-llm").summary
     gone = whole.again("autotuner.exception", own_cases=lambda table: table.assign(outcome="ok"))
     assert gone.verdict == "refined"
     assert whole.after[-1]["best"] == "04-autotuner.revised.tensorrt-llm.diff"
@@ -173,12 +175,17 @@ def test_what_a_gpu_answered_becomes_a_finding_of_its_tier(cells, monkeypatch, c
     found = whole.again("autotuner.default-cost", operator=Answering(), runs=True)
     assert found.tier == tier and found.verdict == ("confirmed" if mended else "refined")
     assert list(parts(found).values()) == ([True] * 3 if mended else [True, False, False])
-    as_recorded = DEFAULT_COST["summary"].partition(", as published ")[2]
-    assert ("0 of 10 calls" in found.summary) if mended else found.summary.endswith(as_recorded)
+    if mended:
+        assert "0 of 10 calls" in found.summary
+    else:
+        assert f"{ANSWERED['fallen']} of 10 calls" in found.summary and f"takes {ANSWERED['median']:.2f} times" in found.summary
+        for name in ("cost", "defaults"):
+            mine, recorded = pd.DataFrame(found.values[name]), pd.DataFrame(ANSWERED[name])
+            pd.testing.assert_frame_equal(mine, recorded[mine.columns], check_dtype=False)
     launches = {row["tuner"]: row for row in found.values["launches"]}
     assert len(launches) == 7 and launches["skip both, warm-up at m = 1"]["with one too short"] == (0 if mended else 637)
 
 
 def test_the_rules_as_read_are_those_of_the_account_of_17126():
-    assert [autotuner.rank(sm) for sm in (90, 100, 103, 120, 121)] == [1, 2, 2, 2, 1]
+    assert list(autotuner.replay(autotuner.load(wheels.source("flashinfer-python", "0.6.6")))["rank"]) == [1, 2, 2, 2, 1]
     assert [autotuner.spec(sm) for sm in (90, 100, 103, 120, 121)] == [0, 1, 1, 1, 1]

@@ -7,7 +7,6 @@ import sys
 import types
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,10 +14,11 @@ from hypothesis import strategies as some
 
 from lib.bug4_autotuner import autotuner, scaled_gemm, tuning
 from lib.errors import CollectionError
-from lib.instruments import ptxas, toolchain
+from lib.instruments import ptxas, timing, toolchain
 from lib.subjects import wheels
 
-gpu = pytest.mark.skipif(bool(scaled_gemm.why_not()), reason=scaled_gemm.why_not() or "there is a GPU")
+WHY_NOT = timing.why_not() or ("" if importlib.util.find_spec("triton") else "Triton is not installed")
+gpu = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there is a GPU")
 BUCKETS = (1, 8, 64, 512)
 
 
@@ -60,22 +60,19 @@ def test_every_tactic_fits_sm121_and_has_one_weight_scale_a_tile():
     assert scaled_gemm.TACTICS[0].shared == 3 * (128 + 128) * 128
 
 
-def test_without_a_gpu_or_triton_the_reason_is_one_line():
-    assert "\n" not in scaled_gemm.why_not() and (scaled_gemm.why_not() or torch.cuda.is_available())
-
-
 def test_a_tactic_that_cannot_run_is_left_out_and_shown(monkeypatch):
     def run(self, inputs, tactic=-1, out=None):
         if tactic in (0, 2):
             raise RuntimeError("out of resources: shared memory\nmore")
+        return torch.zeros(1)
     monkeypatch.setattr(scaled_gemm.Operator, "run", run)
     operator = scaled_gemm.Operator(128, 128, device="cpu")
     assert operator.valid == [1, 3, 4, 5, 6] and operator.default == 1
     refused = "RuntimeError: out of resources: shared memory"
     assert list(operator.described()["here"][:3]) == [refused, "runs", refused]
     monkeypatch.setattr(scaled_gemm.Operator, "run", lambda *_: 1 / 0)
-    with pytest.raises(CollectionError, match="no tactic runs on this device; the first says: ZeroDivisionError"):
-        scaled_gemm.Operator(128, 128, device="cpu").default
+    none = scaled_gemm.Operator(128, 128, device="cpu")
+    assert none.valid == [] and none.default is None and none.described()["here"].eq("ZeroDivisionError: division by zero").all()
 
 
 @pytest.mark.parametrize("ptx, told", [
@@ -103,18 +100,6 @@ def test_the_tuner_is_left_as_it_was(tree):
     real = tuner.AutoTuner._profile_single_kernel, torch.cuda.is_current_stream_capturing, list(tuner.logger.handlers)
     tuning.drive(tuner, 0, tuning.Paper(), (1,), clock=float)
     assert (tuner.AutoTuner._profile_single_kernel, torch.cuda.is_current_stream_capturing, list(tuner.logger.handlers)) == real
-
-
-def test_the_cost_of_a_choice_is_its_time_over_the_best():
-    column = "time (µs)"
-    measured = [(1, 0, 8.0, ""), (1, 1, 2.0, ""), (2, 0, 3.0, ""), (2, 1, float("nan"), "Error"), (3, 1, 1.0, "Error")]
-    times = pd.DataFrame(measured, columns=["m", "tactic", column, "error"])
-    times[f"{column}, lower quartile"] = times[f"{column}, upper quartile"] = times[column]
-    chosen = {"a": {1: "-1", 2: "-1", 3: "-1"}, "b": {1: "1", 2: "1", 3: "IndexError: x"}}
-    table = tuning.cost_of_choices(times, {tuner: {"tactics": tactics} for tuner, tactics in chosen.items()}, default=0)
-    assert list(table["cost"].fillna(0)) == [4, 1, 0, 1, 0, 0] and table["best"].tolist()[:2] == [1, 0]
-    whole = tuning.cost_of_defaults(times[times["m"] == 1]).set_index("tactic")
-    assert whole.loc[0, "largest cost (ratio)"] == whole.loc[0, "mean cost (ratio)"] == 4 and whole.loc[1, "mean cost (ratio)"] == 1
 
 
 INTERPRETED = """
@@ -152,5 +137,4 @@ def test_the_real_tuner_times_the_real_kernel(tree):
     told = tuning.drive(autotuner.load(tree), 0, operator, (1, 600), buckets=BUCKETS)
     assert told["with a wrong scale"] == 0 and told["kernels timed"] >= 10 * len(BUCKETS) * len(operator.valid)
     times = operator.times((1, 600), repeats=20)
-    table = tuning.cost_of_choices(times, {"right": told}, operator.default)
-    assert (times["error"] == "").all() and (table["cost"] >= 1).all() and (table["chosen"].astype(int) >= 0).all()
+    assert (times["error"] == "").all() and all(int(chosen) >= 0 for chosen in told["tactics"].values())

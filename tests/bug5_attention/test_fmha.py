@@ -45,16 +45,6 @@ def test_wired_kernels_are_of_the_whole_list(tree):
     assert whole["name"].str.endswith("sm120").all()
 
 
-def test_a_flashinfer_without_a_generator_is_told(tmp_path):
-    with pytest.raises(CollectionError, match="no FMHA v2 generator"):
-        fmha.specifications(tmp_path)
-
-
-def test_an_unknown_kernel_is_told(tc, tree, cache_folder):
-    with pytest.raises(CollectionError, match="no FMHA v2 kernel fmha_v3"):
-        fmha.build(tc, tree, "fmha_v3")
-
-
 def test_a_missing_compiler_is_told(tc, tree, no_compiler):
     assert trtllm_gen.compiler() == ""
     for attempt in (lambda: fmha.build(tc, tree, PAGED), lambda: trtllm_gen.answers(tc, tree, None)):
@@ -114,10 +104,3 @@ def test_the_patch_of_flashinfer_is_applied_and_taken_back(tree):
         assert patch.state(copy) == patches.APPLIED
         patch.revert(copy)
         assert (copy / patch.files[0]).read_text() == (tree / patch.files[0]).read_text()
-
-
-@pytest.mark.parametrize("version", ["0.6.8", "0.6.13", "9.9"])
-def test_a_release_that_is_not_whole_is_refused_by_the_ones_that_are(version):
-    with pytest.raises(CollectionError, match="not pinned together with its cubins") as error:
-        trtllm_gen.release(version)
-    assert error.value.next_step == "choose 0.6.6"

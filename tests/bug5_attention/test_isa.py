@@ -79,8 +79,6 @@ def test_a_ptxas_that_is_too_old_is_told(tmp_path):
 def test_a_cubin_of_one_instruction(tc):
     with pytest.raises(CollectionError, match="not supported on .target 'sm_121a'"):
         isa.cubin(tc, "sm_121a", "tcgen05.ld")
-    with pytest.raises(CollectionError, match="no instruction 'mma fp3'"):
-        isa.cubin(tc, "sm_121a", "mma fp3")
     assert sass.total(sass.opcodes(tc, isa.cubin(tc, "sm_121a")).values()).to_dict() == {"HMMA.16816.F32.BF16": 1}
 
 
@@ -140,4 +138,4 @@ def test_the_conversion_to_fp4_is_for_the_targets_with_a_letter(tc, matrix):
 
 def test_the_toolchain_is_the_one_that_the_snippets_need(tc):
     said = subprocess.run([tc.tool("ptxas"), "--version"], capture_output=True, text=True).stdout
-    assert f"V{tc.version}" in said and isa.ptx_version(tc) == "9.2"
+    assert f"V{tc.version}" in said and tc.version.startswith("13.2.")  # PTX ISA 9.2

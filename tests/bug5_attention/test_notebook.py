@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import evidence
+from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import record
 from tests.bug5_attention.test_gates import tree
@@ -24,6 +25,12 @@ def notebook(cells):
 def extra(sm, **fields):
     """Add a row like the first one for another GPU to a table."""
     return lambda table: pd.concat([table, table.iloc[:1].assign(sm=sm, **fields)], ignore_index=True)
+
+
+@pytest.mark.parametrize("version, absent", [("0.6.8", "flashinfer-cubin"), ("0.6.13", "flashinfer-python"), ("9.9", "flashinfer-python")])
+def test_a_release_that_is_not_pinned_with_its_cubins_is_refused_at_once(cells, version, absent):
+    with pytest.raises(CollectionError, match=f"{absent}=={version} is not pinned .*{absent}==0.6.6"):
+        cells(NAME, flashinfer=version)
 
 
 def test_a_kernel_for_another_gpu_refines_5a(notebook):
@@ -45,9 +52,9 @@ def test_a_runner_that_takes_gb10_refines_5a(notebook):
 def test_a_target_with_both_instructions_refutes_5b_in_part(notebook):
     assert notebook.found("attention.instruction-sets").verdict == "confirmed"
     both = notebook.again("attention.instruction-sets", matrix=lambda rows: rows.assign(sm_121a=""))
-    assert both.verdict == "refined" and "1 both" in both.summary
+    assert both.verdict == "refined" and "1 targets take both" in both.summary
     every = notebook.again("attention.instruction-sets", matrix=lambda rows: rows.assign(sm_121a="", sm_100a=""))
-    assert every.verdict == "refuted" and "2 both" in every.summary
+    assert every.verdict == "refuted" and "2 targets take both" in every.summary
 
 
 def test_the_conversion_follows_the_compiler(notebook):

@@ -1,0 +1,1 @@
+// Empty: it would include cuBLAS, and runner.cpp defines what the runner uses of it.
