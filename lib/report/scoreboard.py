@@ -51,8 +51,7 @@ def head(finding):
 
 def decided(findings):
     """Each claim, in the account's order, with what decides it (list of (Claim, dict or None))."""
-    ledger = claims.ledger()
-    return [(ledger[claim], finding) for claim, finding in claims.decide(findings).items()]
+    return [(claims.ledger()[id], finding) for id, finding in claims.decide(findings).items()]
 
 
 def tally(findings):

@@ -154,20 +154,20 @@ def build(run, target, shown):
         html = re.sub(r'<a class="anchor-link".*?</a>', "", html)
         html = re.sub(r' href="\.\./([^"#]*)[^"]*"', r' title="\1 in the repository"', html)
         (target / f"{name}.html").write_text(html)
-        main = BeautifulSoup(html, "html.parser").main
-        text = " ".join(dict.fromkeys(main.get_text(" ").split()))[:LONGEST]
-        documents.append([f"{name}.html", main.h1.get_text() if main.h1 else name, form, text])
-        documents.extend([f"{name}.html#{head['id']}", head.get_text(), "section", ""]
-                         for head in main.select("h2[id], h3[id]") if form == "notebook")
+        soup = BeautifulSoup(html, "html.parser")
+        title, said = (soup.find(property=og)["content"] for og in ("og:title", "og:description"))
+        text = " ".join(dict.fromkeys(soup.main.get_text(" ").split()))[:LONGEST]
+        documents.append([f"{name}.html", title, form, said, text])
+        documents.extend([f"{name}.html#{head['id']}", head.get_text(), "section", title, ""]
+                         for head in soup.select("main h2[id], h3[id]") if form == "notebook")
 
     for page in pages:
         elsewhere = {id: machine for machine in reversed(shown.others) if not machine.older
                      for id, finding in machine.by_id.items() if id not in here.by_id
                      and (finding["notebook"], finding["tier"]) == (page.name, "gpu")}
         folded(page.notebook, elsewhere)
-        exporter = Exporter(elsewhere, exclude_input=page.name == SCOREBOARD)  # not about code
-        body = Markup(exporter.from_notebook_node(page.notebook)[0])
-        put("notebook", page.name, own=page, body=body)
+        export = Exporter(elsewhere, exclude_input=page.name == SCOREBOARD).from_notebook_node
+        put("notebook", page.name, own=page, body=Markup(export(page.notebook)[0]))
         if page.committed.is_file():
             shutil.copyfile(page.committed, target / page.committed.name)
     for number, bug in ((bug["number"], bug) for bug in common["bugs"] if bug["number"]):

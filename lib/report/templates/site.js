@@ -96,17 +96,17 @@ let index;
 
 function indexed() {
   if (index) return index;
-  index = new MiniSearch({ fields: ["title", "text"], storeFields: ["href", "title", "kind"], tokenize: words,
+  index = new MiniSearch({ fields: ["title", "text"], storeFields: ["href", "title", "kind", "said"], tokenize: words,
     searchOptions: { prefix: true, combineWith: "AND", boost: { title: 3 }, fuzzy: (term) => (/\d/.test(term) || term.length < 5 ? false : 0.2),
       boostDocument: (id, term, kept) => ({ finding: 2, claim: 1.5, source: 0.4, machine: 0.4 })[kept.kind] || 1 } });
-  index.addAll([...KNOWN.documents.map(([href, title, kind, text], id) => ({ id, href, title, kind, text })),
-    ...Object.entries(KNOWN.terms).map(([term, text], id) => ({ id: `term-${id}`, href: "glossary.html", title: term, kind: "term", text }))]);
+  index.addAll([...KNOWN.documents.map(([href, title, kind, said, text], id) => ({ id, href, title, kind, said, text })),
+    ...Object.entries(KNOWN.terms).map(([term, text], id) => ({ id: `term-${id}`, href: "glossary.html", title: term, kind: "term", said: text, text }))]);
   return index;
 }
 
 function show() {
   const found = input.value.trim() ? indexed().search(input.value).slice(0, 12) : [];
-  hits.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: each.href }, each.title), make("span", { class: "kind" }, each.kind))));
+  hits.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: each.href }, each.title), make("span", { class: "kind" }, each.kind), make("span", { class: "said" }, each.said))));
   if (!found.length && input.value.trim()) hits.append(make("li", {}, "Nothing found."));
   hits.hidden = !hits.children.length;
 }
