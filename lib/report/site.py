@@ -201,8 +201,8 @@ def static(target, documents):
     (target / "style.css").write_text(
         f"{(FOLDER / 'style.css').read_text()}\n{light}\n@media (prefers-color-scheme: dark) "
         f"{{\n{dark}\n}}\n.highlight {{ background: transparent; }}\n")
-    known = record.compact({"documents": documents, "terms": scoreboard.TERMS})
-    (target / "search.js").write_text(f"const KNOWN = {known};\n")
+    for name, known in ("terms", scoreboard.TERMS), ("search", documents):
+        (target / f"{name}.js").write_text(f"const {name.upper()} = {record.compact(known)};\n")
     library = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     for path, name in ((FOLDER / "site.js", "site.js"), (library, "plotly.min.js"),
                        (FOLDER / "vendor" / "minisearch.min.js", "minisearch.js"),

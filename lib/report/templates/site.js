@@ -89,30 +89,40 @@ if (links.size) {
 const pages = document.querySelector("nav.pages"), current = pages?.querySelector("[aria-current]");
 if (current) pages.scrollLeft = current.offsetLeft - pages.offsetLeft - 40;
 
-// The search: over findings, claims, headings, code and terms, in the browser alone.
+// The search: over findings, claims, headings, code and terms, in the browser alone; what it knows comes when it is asked.
 const input = document.getElementById("find"), hits = document.getElementById("hits");
 const words = (text) => text.split(/[\s()[\]{}|:;"“”‘’`/]+/).map((word) => word.replace(/^[.,!?]+|[.,!?]+$/g, "")).filter(Boolean);
-let index;
+let index, coming;
 
-function indexed() {
+const script = (src) => new Promise((done, failed) => {
+  const node = make("script", { src });
+  node.addEventListener("load", done);
+  node.addEventListener("error", failed);
+  document.head.append(node);
+});
+
+async function indexed() {
+  await (coming ||= Promise.all([script("minisearch.js"), script("search.js")]));
   if (index) return index;
   index = new MiniSearch({ fields: ["title", "text"], storeFields: ["href", "title", "kind", "said"], tokenize: words,
     searchOptions: { prefix: true, combineWith: "AND", boost: { title: 3 }, fuzzy: (term) => (/\d/.test(term) || term.length < 5 ? false : 0.2),
       boostDocument: (id, term, kept) => ({ finding: 2, claim: 1.5, source: 0.4, machine: 0.4 })[kept.kind] || 1 } });
-  index.addAll([...KNOWN.documents.map(([href, title, kind, said, text], id) => ({ id, href, title, kind, said, text })),
-    ...Object.entries(KNOWN.terms).map(([term, text], id) => ({ id: `term-${id}`, href: "glossary.html", title: term, kind: "term", said: text, text }))]);
+  index.addAll([...SEARCH.map(([href, title, kind, said, text], id) => ({ id, href, title, kind, said, text })),
+    ...Object.entries(TERMS).map(([term, text], id) => ({ id: `term-${id}`, href: "glossary.html", title: term, kind: "term", said: text, text }))]);
   return index;
 }
 
-function show() {
-  const found = input.value.trim() ? indexed().search(input.value).slice(0, 12) : [];
+async function show() {
+  const known = await indexed();
+  const found = input.value.trim() ? known.search(input.value).slice(0, 12) : [];
   hits.replaceChildren(...found.map((each) => make("li", {}, make("a", { href: each.href }, each.title), make("span", { class: "kind" }, each.kind), make("span", { class: "said" }, each.said))));
   if (!found.length && input.value.trim()) hits.append(make("li", {}, "Nothing found."));
   hits.hidden = !hits.children.length;
 }
 
-if (input && typeof MiniSearch === "function") {
+if (input) {
   input.closest("search").hidden = false;
+  input.addEventListener("focus", indexed);
   input.addEventListener("input", show);
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { input.value = ""; show(); }
@@ -133,7 +143,7 @@ if (input && typeof MiniSearch === "function") {
 
 // Terms: the first of each in the prose is explained on hover, focus and tap.
 function explain() {
-  const terms = KNOWN.terms, left = new Set(Object.keys(terms));
+  const terms = TERMS, left = new Set(Object.keys(terms));
   const escaped = [...left].sort((a, b) => b.length - a.length).map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const pattern = new RegExp(`(?<![\\w.-])(${escaped.join("|")})(?![\\w-])`);
   const walker = document.createTreeWalker(document.getElementById("main"), NodeFilter.SHOW_TEXT, (node) => {
@@ -167,11 +177,11 @@ function explain() {
   for (const name of ["mouseover", "focusin", "click"]) document.addEventListener(name, open);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 }
-if (typeof KNOWN === "object" && !document.body.matches(".glossary, .source")) explain();
+if (typeof TERMS === "object" && !document.body.matches(".glossary, .source")) explain();
 
 // Print: nothing folded that a reader needs, and bars without patterns, which a printer takes apart into megabytes.
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("figure.chart details, details.patch, details.needed")) details.open = true;
+  for (const details of document.querySelectorAll("figure.chart details, details.needed")) details.open = true;
   for (const plot of plots) if (plot.data?.some((trace) => trace.marker?.pattern)) Plotly.restyle(plot, { "marker.pattern.shape": "" });
 });
 addEventListener("afterprint", () => plots.filter((plot) => plot.data).forEach(draw));
