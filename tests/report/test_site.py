@@ -135,8 +135,7 @@ def visit(browser):
         context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width, scheme", [(1440, "light"), (1024, "dark"), (390, "dark")])
 def test_every_page_is_drawn_quiet_closed_and_readable(each_site, visit, width, scheme):
     address, names = each_site
     assert "index" in names and len(names) > 8

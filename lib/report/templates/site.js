@@ -10,9 +10,16 @@ const make = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+// Contents: beside the text where there is room, folded below the title where there is none.
+const heads = document.body.matches(".notebook, .bug, .machine") ? [...document.querySelectorAll("main h2[id], main h3[id]")] : [];
+const list = () => make("ol", {}, ...heads.map((head) => make("li", { class: head.tagName.toLowerCase() }, make("a", { href: `#${head.id}` }, head.textContent))));
+if (heads.length > 2) {
+  document.querySelector(".columns").prepend(make("nav", { class: "toc", "aria-label": "On this page" }, list()));
+  document.querySelector("main h1")?.after(make("details", { class: "toc" }, make("summary", {}, "On this page"), list()));
+}
+
 // Charts. Ink and paper that are written into a figure follow the page's.
 const hue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const wide = () => innerWidth > 640;
 
 function figureOf(plot) {
   const text = document.getElementById(plot.dataset.chart).textContent
@@ -51,7 +58,7 @@ for (const table of document.querySelectorAll(".outputs table, .scroll table")) 
     for (const row of body) row.cells[at]?.setAttribute("data-label", rows[0].cells[at].textContent);
   }
   const box = table.closest(".scroll");
-  if (document.body.matches(".finding") && innerWidth <= 768 && body.length <= 40 && box?.scrollWidth > box?.clientWidth) table.classList.add("cards");
+  if (document.body.matches(".finding") && innerWidth <= 768 && body.length <= 60 && box?.scrollWidth > box?.clientWidth) table.classList.add("cards");
 }
 
 // Links that can be passed on.
@@ -66,13 +73,7 @@ if (navigator.clipboard) {
   }
 }
 
-// Contents: beside the text where there is room, folded below the title where there is none. The section in view is marked.
-const heads = document.body.matches(".notebook, .bug, .machine") ? [...document.querySelectorAll("main h2[id], main h3[id]")] : [];
-const list = () => make("ol", {}, ...heads.map((head) => make("li", { class: head.tagName.toLowerCase() }, make("a", { href: `#${head.id}` }, head.textContent))));
-if (heads.length > 2) {
-  document.querySelector(".columns").prepend(make("nav", { class: "toc", "aria-label": "On this page" }, list()));
-  document.querySelector("main h1")?.after(make("details", { class: "toc" }, make("summary", {}, "On this page"), list()));
-}
+// The section in view, and the page in the row of pages.
 const links = new Map([...document.querySelectorAll("nav.toc a")].map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
 function mark() {
   let last;
