@@ -100,15 +100,26 @@
         + (left < 0 ? " (As if it fitted one Spark.)" : "");
     }
 
-    model.addEventListener("change", () => { options(); show(); });
-    for (const control of [format, kv, context, spare]) control.addEventListener("input", show);
-    fill(model, data.models.map((each) => [each.id, each.title]), data.models[0].id);
-    fill(kv, data.caches.map((name) => [name, name]), data.caches[0]);
+    // On the site the choice is in the address, so that a link carries it: #fit?model=...&format=...
+    const fields = { model, format, cache: kv, context, spare };
+    const kept = () => document.querySelector("link[href='style.css']")
+      && history.replaceState(null, "", `#fit?${new URLSearchParams(Object.entries(fields).map(([name, control]) => [name, control.value]))}`);
+    const given = new URLSearchParams(location.hash.startsWith("#fit?") ? location.hash.slice(5) : "");
+
+    model.addEventListener("change", () => { options(); show(); kept(); });
+    for (const control of [format, kv, context, spare]) control.addEventListener("input", () => { show(); kept(); });
+    fill(model, data.models.map((each) => [each.id, each.title]), given.get("model") || data.models[0].id);
+    fill(kv, data.caches.map((name) => [name, name]), given.get("cache") || data.caches[0]);
     options();
+    for (const [control, value] of [[format, given.get("format")], [context, given.get("context")]]) {
+      if ([...control.options].some((each) => each.value === value && !each.disabled)) control.value = value;
+    }
+    if (given.get("spare")) spare.value = given.get("spare");
     root.prepend(element("div", { class: "picks", role: "group", "aria-label": "What to fit" }, field("Model", model), field("Format", format),
       field("Cache", kv), field("Context", context), field("Set aside for the rest, GB", spare)), says, bar, parts, speed);
     for (const details of root.querySelectorAll("details")) details.open = false;
     show();
+    if (given.size) root.scrollIntoView();
   }
 
   const roots = document.querySelectorAll(".explorer:not([data-ready])");

@@ -1,1 +1,1 @@
-"""Machinery: commands, runner, evidence.json, scoreboard, site. Nothing here is about a bug."""
+"""Machinery: commands, runner, evidence.json, scoreboard, site; of bugs only bugs.toml tells."""

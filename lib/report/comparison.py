@@ -116,9 +116,7 @@ def html(part, shown):
     """The ``claims`` of all `Runs`, where they are ``apart``, what is only ``elsewhere`` (HTML)."""
     module = scoreboard.template("machines").module
     if part == "claims":
-        every = [shown.here, *shown.others]
-        tallies = {each: scoreboard.tally(each.findings) for each in every}
-        return HTML(module.claims(shown, every, claims.ledger(), tallies))
+        return HTML(module.claims(shown, [shown.here, *shown.others], claims.ledger()))
     if part == "apart":
         apart = {what: [] for what in UNLIKE}
         for claim in claims.ledger():

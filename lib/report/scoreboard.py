@@ -1,14 +1,15 @@
-"""The scoreboard: what the findings of a run come to, in tables with links and lines to forward."""
+"""The scoreboard: what the findings of a run come to, in a line a bug and in tables with links."""
 
+import tomllib
 from pathlib import Path
 
 import jinja2
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import HTML
 
 from lib import evidence
 from lib.errors import CollectionError
-from lib.evidence import claims
+from lib.evidence import claims, tables
 from lib.report import record
 
 BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "attention kernels",
@@ -16,8 +17,21 @@ BUGS = {1: "shared memory", 2: "KV cache", 3: "MoE gate", 4: "autotuner", 5: "at
 FOLDER = Path(__file__).with_name("templates")
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
                                trim_blocks=True)
-TEMPLATES.filters["brief"] = evidence.brief
 TEMPLATES.policies["json.dumps_kwargs"] = {}  # names in their own order
+SAID, TERMS = (tomllib.loads(Path(__file__).with_name(name).read_text())
+               for name in ("bugs.toml", "glossary.toml"))
+
+
+def line(bug, finding):
+    """What a bug of bugs.toml comes to (str), by the finding (dict) that decides it."""
+    said = bug["line"].get(finding["verdict"], finding["summary"])
+    try:
+        return said.format_map(finding["values"])
+    except (KeyError, ValueError, TypeError):  # of a run with other values
+        return finding["summary"]
+
+
+TEMPLATES.filters |= {"brief": evidence.brief, "figure": tables.figure}
 
 
 def template(name):
@@ -37,8 +51,7 @@ def head(finding):
 
 def decided(findings):
     """Each claim, in the account's order, with what decides it (list of (Claim, dict or None))."""
-    ledger = claims.ledger()
-    return [(ledger[claim], finding) for claim, finding in claims.decide(findings).items()]
+    return [(claims.ledger()[id], finding) for id, finding in claims.decide(findings).items()]
 
 
 def tally(findings):
@@ -48,17 +61,16 @@ def tally(findings):
 
 
 def html(part, findings):
-    """The ``tally``, the ``board`` (bugs down, beats across) or the ``claims`` of a run (HTML)."""
+    """The ``tally``, the ``answers`` (a line a bug), the ``board`` (bugs down, beats across) or the
+    ``claims`` of a run (HTML)."""
     module = template("scoreboard").module
     if part == "tally":
         return HTML(module.tally(tally(findings), len(claims.ledger())))
+    if part == "answers":
+        return HTML(module.answers(SAID["bug"], claims.decide(findings)))
     if part == "claims":
-        return HTML(module.claims(decided(findings)))
-    beats = [beat for beat in evidence.BEATS if any(each["beat"] == beat for each in findings)]
-    rows = {f"{bug} · {name}" if bug else name:
-            {beat: [each for each in findings if (each["bug"], each["beat"]) == (bug, beat)]
-             for beat in beats} for bug, name in BUGS.items()}
-    return HTML(module.board({name: row for name, row in rows.items() if any(row.values())}, beats))
+        return HTML(module.claims(claims.decide(findings), claims.ledger()))
+    return HTML(module.board(findings, evidence.BEATS, BUGS))
 
 
 def complete(findings):
@@ -70,34 +82,13 @@ def complete(findings):
 
 def on_a_spark(findings):
     """The claims that no SM12x part has decided, those left out that are only read (DataFrame)."""
-    def open(finding):
-        tiers = {part["tier"] for part in finding["parts"]} | {finding["tier"]}
-        return finding["tier"] != "sm12x" and tiers - {"sm12x", "reported", None}
-
+    tiers = {claim.id: {part["tier"] for part in finding["parts"]} | {finding["tier"]}
+             for claim, finding in decided(findings) if finding}
     return pd.DataFrame([
         {"claim": claim.id, "now": head(finding), "notebook to run there": finding["notebook"],
          "finding": finding["id"]}
-        for claim, finding in decided(findings) if finding and open(finding)])
+        for claim, finding in decided(findings) if finding and finding["tier"] != "sm12x"
+        and tiers[claim.id] - {"sm12x", "reported", None}])
 
 
-def short(findings, words):
-    """The account in a line a claim that has a finding (Markdown): what its verdict comes to in
-    `words` (claim to verdict to str) or else the claim, what failed of a refined one, the sentence
-    of the finding."""
-    held, lines = claims.decide(findings), []
-    for claim in words:
-        if finding := held[claim]:
-            verdict = finding["verdict"]
-            failing = "; ".join(each["says"] for each in finding["parts"] if each["holds"] is False)
-            topic = f"{verdict.capitalize()}: {claims.ledger()[claim].text}."
-            wrong = f" Not so: {failing}." if verdict == "refined" and failing else ""
-            said = words[claim].get(verdict, topic)
-            lines.append(f"- **{said}**{wrong} {finding['summary']}")
-    return Markdown("\n".join(lines))
-
-
-def forward(findings, bug):
-    """A list about one bug that can be sent to an engineer (Markdown)."""
-    lines = [f"- **{head(finding).capitalize()}**, claim {claim.id}: {finding['summary']}"
-             for claim, finding in decided(findings) if claim.bug == bug and finding]
-    return Markdown(f"### Bug {bug}: {BUGS[bug]}\n\n" + "\n".join(lines))
+TEMPLATES.globals |= {"line": line, "tally": tally}

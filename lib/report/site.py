@@ -1,6 +1,9 @@
-"""The site: executed notebooks through nbconvert, an index, a page a claim, and one a machine."""
+"""The site: a front page, the executed notebooks, and a page a bug, claim, finding and machine."""
 
+import gzip
 import itertools
+import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -16,20 +19,25 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from lib import evidence
-from lib.evidence import claims
+from lib.doctor import examine, releases
+from lib.evidence import claims, threads
 from lib.evidence.figures import PLOTLY
 from lib.fit import explorer
-from lib.report import comparison, record, scoreboard
+from lib.report import origin, record, runner, scoreboard
 from lib.report.scoreboard import FOLDER, template
+from lib.subjects import patches
 
 COLLECTION = "Five bugs on SM12x"
 SCOREBOARD = "08-scoreboard"
+RECORDED = "application/vnd.sm12x.recorded+json"
+PUBLISHED = record.REPOSITORY / "docs" / "verdicts.json"  # of the last published report
 TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
 ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
 ATTRIBUTES["td"] |= {"colspan", "rowspan"}
-SHOWN = [evidence.MIME, PLOTLY, explorer.MIME, "text/html", "image/svg+xml", "image/png",
-         "text/markdown", "text/plain"]  # of several forms of an output, the first
+SHOWN = [evidence.MIME, RECORDED, PLOTLY, explorer.MIME, "text/html", "image/svg+xml",
+         "image/png", "text/markdown", "text/plain"]  # of several forms of an output, the first
+LONGEST = 2400  # characters of a page that the search knows, no word twice
 
 
 @dataclass
@@ -37,11 +45,12 @@ class Page:
     """The page of an executed notebook; its first sentence describes it."""
 
     name: str
-    file: str  # the scoreboard is the index
     title: str
     description: str
     notebook: nbformat.NotebookNode
     failed: str  # the cell that failed, and its error; or nothing
+    committed: Path  # what it was executed from, where it is one of ours
+    made: dict  # finding id to origin.Origin
 
 
 def read_page(path):
@@ -57,9 +66,29 @@ def read_page(path):
     lines = [line for line in next(prose, "").splitlines() if line.strip()] or [path.stem]
     title = lines[0].lstrip("# ")
     sentence = next((line for line in lines if not line.startswith("#")), title)
-    plain = re.sub(r"[*_`]|\]\([^)]*\)|\[", "", sentence)
-    file = "index" if path.stem == SCOREBOARD else path.stem
-    return Page(path.stem, file, title, plain, notebook, failed)
+    plain, committed = re.sub(r"[*_`]|\]\([^)]*\)|\[", "", sentence), runner.FOLDER / path.name
+    return Page(path.stem, title, plain, notebook, failed, committed,
+                origin.of(notebook, committed))
+
+
+def folded(notebook, elsewhere):
+    """Put the code cells of a run into one cell, and findings of `elsewhere` (dict of id to
+    Machine), what other machines recorded on their GPUs, at the end of the GPU's section."""
+    at = [number for number, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
+    gpu = [number for number in at if re.match("## .*GPU", notebook.cells[number].source)]
+    if elsewhere and gpu:
+        end = next((number for number in at if number > gpu[0]), len(notebook.cells))
+        outputs = [nbformat.v4.new_output("display_data", {RECORDED: {"id": id}})
+                   for id in elsewhere]
+        notebook.cells.insert(end, nbformat.v4.new_code_cell(outputs=outputs))
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cells and cells[-1].cell_type == "code":
+            cells[-1].source = f"{cells[-1].source}\n\n{cell.source}".strip()
+            cells[-1].outputs += [each for each in cell.outputs if each not in cells[-1].outputs]
+        elif cell.source.strip() or cell.get("outputs"):
+            cells.append(cell)
+    notebook.cells = cells
 
 
 def sanitized(html):
@@ -68,36 +97,32 @@ def sanitized(html):
                             url_schemes={"https", "mailto"}))
 
 
-def table_html(html):
+def table_html(html, count=itertools.count(1)):
     """Sanitised HTML in a box that scrolls by itself, so that the page never does."""
-    box = '<div class="scroll" tabindex="0" role="region" aria-label="Table">{}</div>'
-    return Markup(box).format(sanitized(html))
-
-
-def code_label(cell):
-    """What the folded code of a cell is called: its first comment, or its number of lines."""
-    lines, tags = cell["source"].strip().splitlines(), cell.get("metadata", {}).get("tags", [])
-    if "parameters" in tags or "injected-parameters" in tags:
-        return "parameters" + " of this run" * ("parameters" not in tags)
-    comment = lines[0].lstrip("# ").strip() if lines[0].startswith("#") else ""
-    return comment or f"code, {len(lines)} line{'s' * (len(lines) != 1)}"
+    html = sanitized(html.replace("<th></th>", "<td></td>"))
+    heads = ", ".join(re.findall(r"<th[^>]*>([^<]+)</th>", html)[:3]) or "text"
+    box = '<div class="scroll" tabindex="0" role="region" aria-label="Table {}: {}">{}</div>'
+    return Markup(box).format(next(count), Markup(heads).unescape(), html)
 
 
 class Exporter(HTMLExporter):
     """nbconvert's HTML exporter with the collection's template; one object makes one page."""
 
-    def __init__(self, **traits):
+    def __init__(self, elsewhere, **traits):
         self.macros, self.numbers = template("macros").module, itertools.count(1)
+        self.elsewhere = elsewhere
         super().__init__(
             template_name="collection", extra_template_basedirs=[str(FOLDER)],
             config=Config({"NbConvertBase": {"display_data_priority": SHOWN}}),
-            filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich,
-                     "code_label": code_label}, **traits)
+            filters={"sanitized": sanitized, "table_html": table_html, "rich": self.rich}, **traits)
 
     def rich(self, data):
         """A finding's card; or the place of a chart or explorer, with its data and its table."""
         if finding := data.get(evidence.MIME):
             return self.macros.card(finding, claims.ledger().get(finding["claim"]))
+        if kept := data.get(RECORDED):
+            machine = self.elsewhere[kept["id"]]
+            return self.macros.recorded(machine, machine.by_id[kept["id"]])
         if picker := data.get(explorer.MIME):
             return self.macros.explorer(picker["data"], table_html(picker["table"]))
         drawing, table = data[PLOTLY], table_html(data.get("text/html", ""))
@@ -105,83 +130,82 @@ class Exporter(HTMLExporter):
         return self.macros.chart(f"chart-{next(self.numbers)}", alt, drawing, table)
 
 
-def index(shown):
-    """The body of an index for a run without a scoreboard of its own (str)."""
-    own = {part: table_html(scoreboard.html(part, shown.here.findings).data)
-           for part in ("tally", "board", "claims")}
-    beside = {part: sanitized(comparison.html(part, shown).data)
-              for part in ("claims", "apart", "elsewhere")}
-    return template("index").render(collection=COLLECTION, own=own, beside=beside)
-
-
-def claim_page(claim, deciding, shown):
-    """The body of the page of a claim, with the finding (dict or None) that decides it (str)."""
-    others = [each for each in shown.here.findings
-              if each["claim"] == claim.id and each is not deciding]
-    beside = [(machine, machine.decided[claim.id], found.claims.get(claim.id, ""))
-              for machine, found in shown.pairs]
-    return template("claim").render(claim=claim, deciding=deciding, others=others, beside=beside)
-
-
-def machine_page(machine, found, findings):
-    """The body of the page of another machine, with its `comparison.Comparison` (str)."""
-    same = {each["id"]: f"{each['notebook']}.ipynb#{each['id']}" for each in findings
-            if each["values"] == machine.by_id.get(each["id"], {}).get("values")}
-    return template("machine").render(
-        machine=machine, found=found, links=same, ledger=claims.ledger(),
-        tally=scoreboard.tally(machine.findings))
-
-
 def build(run, target, shown):
     """Make the site in `target` (an empty Path) of a run: the folder of its executed
     ``notebooks/`` and ``evidence.json``, and what is shown of it (`comparison.Runs`)."""
     pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    here, shell = shown.here, template("page")
-    notices = {"failures": [page for page in pages if page.failed], "refused": shown.refused,
-               "missing": here.run.get("missing")}
+    made = {id: each for page in pages for id, each in page.made.items()}
+    here, documents = shown.here, []
+    common = {
+        "collection": COLLECTION, "pages": pages, "here": here, "run": here.run, "shown": shown,
+        "others": shown.others, "ledger": claims.ledger(), "decided": here.decided,
+        "threads": threads.DATA, "releases": releases.FACTS["release"], "todo": examine.todo,
+        "bugs": scoreboard.SAID["bug"], "account": scoreboard.SAID["account"],
+        "terms": scoreboard.TERMS, "address": os.environ.get("SM12X_ADDRESS", "").rstrip("/"),
+        "repository": os.environ.get("SM12X_REPOSITORY", "")}
 
-    def write(name, title, description, body, **more):
-        for page in pages:  # links to notebooks of this run lead to their pages
-            body = body.replace(f'href="{page.name}.ipynb', f'href="{page.file}.html')
-        body = re.sub(r' href="\.\./([^"#]*)[^"]*"', r' title="\1 in the repository"', body)
-        toc = [(int(tag.name[1]), tag["id"], tag.get_text().rstrip("¶"))
-               for tag in BeautifulSoup(body, "html.parser").select("h2[id], h3[id]")]
-        html = shell.render(
-            name=name, title=title, description=description, body=Markup(body), toc=toc,
-            collection=COLLECTION, pages=pages, others=shown.others, run=here.run,
-            charts='class="plot"' in body, explorer='class="explorer"' in body,
-            **(notices if name == "index" else {}), **more)
+    def put(form, name, **more):
+        html = template(form).render(**common | more, form=form, name=name)
+        # A finding's notebook leads to the finding's page; files of the repository are words.
+        html = re.sub(r'href="[\w.-]+\.ipynb#([\w.-]+)"', lambda link: (
+            f'href="finding-{link[1]}.html"' if link[1] in here.by_id else link[0]), html)
+        for page in pages:
+            html = re.sub(rf'(href="{re.escape(page.name)})\.ipynb(?!" download)', r"\1.html", html)
+        html = re.sub(r'<a class="anchor-link".*?</a>', "", html)
+        html = re.sub(r' href="\.\./([^"#]*)[^"]*"', r' title="\1 in the repository"', html)
         (target / f"{name}.html").write_text(html)
+        soup = BeautifulSoup(html, "html.parser")
+        title, said = (soup.find(property=og)["content"] for og in ("og:title", "og:description"))
+        text = " ".join(dict.fromkeys(soup.main.get_text(" ").split()))[:LONGEST]
+        documents.append([f"{name}.html", title, form, said, text])
+        documents.extend([f"{name}.html#{head['id']}", head.get_text(), "section", title, ""]
+                         for head in soup.select("main h2[id], h3[id]") if form == "notebook")
 
-    for before, page, after in zip([None, *pages], pages, [*pages[1:], None]):
-        exporter = Exporter(exclude_input=page.file == "index")  # the first page shows no code
-        body, _ = exporter.from_notebook_node(page.notebook)
-        write(page.file, page.title, page.description, body, previous=before, next=after)
-    if not (target / "index.html").exists():
-        write("index", COLLECTION, "Claims about TensorRT-LLM on SM120 and SM121, each with a "
-              "verdict and its evidence.", index(shown))
+    for page in pages:
+        elsewhere = {id: machine for machine in reversed(shown.others) if not machine.older
+                     for id, finding in machine.by_id.items() if id not in here.by_id
+                     and (finding["notebook"], finding["tier"]) == (page.name, "gpu")}
+        folded(page.notebook, elsewhere)
+        export = Exporter(elsewhere, exclude_input=page.name == SCOREBOARD).from_notebook_node
+        put("notebook", page.name, own=page, body=Markup(export(page.notebook)[0]))
+        if page.committed.is_file():
+            shutil.copyfile(page.committed, target / page.committed.name)
+    for number, bug in ((bug["number"], bug) for bug in common["bugs"] if bug["number"]):
+        names = sorted(path.name for path in patches.FOLDER.glob(f"0{number}-*.diff"))
+        put("bug", f"bug-{number}", bug=bug, patches=[patches.Patch(name) for name in names])
     for claim, deciding in scoreboard.decided(here.findings):
-        verdict = deciding["verdict"] if deciding else "no finding"
-        write(f"claim-{claim.id}", f"Claim {claim.id}: {verdict}", claim.text,
-              claim_page(claim, deciding, shown))
+        put("claim", f"claim-{claim.id}", claim=claim, deciding=deciding)
+    for id, finding in here.by_id.items():
+        tables = [table_html(html) for html in made[id].tables] if id in made else []
+        put("finding", f"finding-{id}", finding=finding, origin=made.get(id), tables=tables)
     for machine, found in shown.pairs:
-        write(machine.page, machine.label, f"What {machine.device} found, beside this machine.",
-              machine_page(machine, found, here.findings))
+        put("machine", machine.page, machine=machine, found=found)
         kept = {"schema": 2, "run": machine.run, "findings": machine.findings}
-        (target / f"evidence-{machine.slug}.json").write_text(record.compact(kept))
-    static(target)
-    shutil.copyfile(run / "evidence.json", target / "evidence.json")
+        packed = gzip.compress(record.compact(kept).encode(), mtime=0)
+        (target / f"evidence-{machine.slug}.json.gz").write_bytes(packed)
+    for path, names in origin.sources(made.values()).items():
+        lines = (record.REPOSITORY / path).read_text().splitlines()
+        put("source", f"source-{path.replace('/', '-')}", path=path, lines=lines, mentions=names)
+    put("changes", "changes", kept=json.loads(PUBLISHED.read_text()))
+    for form in ("index", "about", "glossary"):
+        put(form, form)
+    (target / "verdicts.json").write_text(template("verdicts.json").render(**common))
+    (target / "evidence.json").write_text(record.compact(record.read(run / "evidence.json")))
+    static(target, documents)
 
 
-def static(target):
-    """Put the style sheet, the scripts and the site's one copy of plotly into a folder."""
+def static(target, documents):
+    """Put style sheet, scripts, what the search knows and the one copy of plotly into a folder."""
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
                    for style in ("xcode", "github-dark"))
     (target / "style.css").write_text(
         f"{(FOLDER / 'style.css').read_text()}\n{light}\n@media (prefers-color-scheme: dark) "
         f"{{\n{dark}\n}}\n.highlight {{ background: transparent; }}\n")
+    for name, known in ("terms", scoreboard.TERMS), ("search", documents):
+        (target / f"{name}.js").write_text(f"const {name.upper()} = {record.compact(known)};\n")
     library = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     for path, name in ((FOLDER / "site.js", "site.js"), (library, "plotly.min.js"),
+                       (FOLDER / "vendor" / "minisearch.min.js", "minisearch.js"),
                        (explorer.SCRIPT, "explorer.js"),
                        (record.REPOSITORY / "docs" / "screenshot.png", "preview.png")):
         shutil.copyfile(path, target / name)

@@ -266,15 +266,3 @@ def test_what_only_others_reported_is_nothing_that_a_spark_decides(tiers, listed
     parts = [{"says": tier, "holds": True, "tier": tier, "sources": []} for tier in tiers]
     weakest = max(tiers, key=evidence.TIERS.index, default=None)
     assert bool(len(scoreboard.on_a_spark([finding("a.b", "1b", weakest) | {"parts": parts}]))) == listed
-
-
-def test_the_short_account_follows_the_verdicts_and_has_no_line_without_a_finding():
-    words = {"1b": {"refuted": "The tiles fit.", "confirmed": "They do not."}, "1a": {"confirmed": "Another machine."}, "5a": {"confirmed": "x"}}
-    text = lambda verdict: scoreboard.short([finding(claim="1b", verdict=verdict), finding("a.c", "1a", None, "untested")], words).data
-    ledger = claims.ledger()
-    rest = f"\n- **Untested: {ledger['1a'].text}.** s"
-    assert text("refuted") == "- **The tiles fit.** s" + rest and text("confirmed") == "- **They do not.** s" + rest
-    part = lambda says, holds: {"says": says, "holds": holds, "tier": "executed", "sources": []}
-    partly = finding(claim="1b", verdict="refined") | {"parts": [part("one", True), part("two", False), part("three", None), part("four", False)]}
-    assert scoreboard.short([partly], words).data == f"- **Refined: {ledger['1b'].text}.** Not so: two; four. s"
-    assert scoreboard.short([], words).data == ""

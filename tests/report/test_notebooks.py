@@ -49,17 +49,10 @@ def test_the_run_is_described(report):
     assert run["failed"] == {} and run["started"] <= run["finished"] and run["toolchain"]["version"][:2] == "13"
 
 
-def test_08_the_scoreboard(report, findings):
-    index = (report / "report" / "index.html").read_text()
-    assert all(f'id="claim-{claim}"' in index for claim in claims.ledger()) and 'class="verdict open"' not in index
-    assert 'id="Machines"' in index and all(f'href="machine-{path.name}.html"' in index for path in machines.recorded())
-    assert f"{len(claims.ledger())} claims." in index and "Not everything ran" not in index
+def test_08_the_scoreboard(report):
+    index, board = ((report / "report" / f"{name}.html").read_text() for name in ("index", "08-scoreboard"))
+    for page in (index, board):
+        assert all(f'id="claim-{claim}"' in page for claim in claims.ledger()) and 'class="verdict open"' not in page
+        assert all(f'href="machine-{path.name}.html"' in page for path in machines.recorded())
+    assert f"{len(claims.ledger())} claims" in index and "Not everything ran" not in index
     assert (report / "report.zip").stat().st_size < 12e6
-
-
-def test_08_every_line_in_short_is_a_claim_that_a_finding_decides(report, findings):
-    executed = nbformat.read(report / "notebooks/08-scoreboard.ipynb", as_version=4)
-    short = next(cell for cell in executed.cells if cell.source.startswith("scoreboard.short("))
-    lines = [line for line in short.outputs[0].data["text/markdown"].splitlines() if line]
-    sentences = {finding["summary"] for finding in claims.decide(list(findings.values())).values()}
-    assert len(lines) >= 8 and all(any(line.endswith(f" {each}") for each in sentences) for line in lines)
