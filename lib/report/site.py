@@ -19,7 +19,7 @@ from lib import evidence
 from lib.evidence import claims
 from lib.evidence.figures import PLOTLY
 from lib.fit import explorer
-from lib.report import comparison, record, scoreboard
+from lib.report import comparison, record, runner, scoreboard
 from lib.report.scoreboard import FOLDER, template
 
 COLLECTION = "Five bugs on SM12x"
@@ -50,6 +50,7 @@ def read_page(path):
     notebook.cells = [cell for cell in notebook.cells
                       if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
+        runner.cut(cell, runner.SHOWN)
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
