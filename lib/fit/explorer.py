@@ -15,8 +15,7 @@ from lib.subjects import formats, models
 
 MIME = "application/vnd.sm12x.explorer+json"
 SCRIPT = Path(__file__).with_name("explorer.js")
-FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
-CONTEXTS = (0, 4096, 8192, 16384, 32768, 65536, 131072, 196608, 262144)
+CONTEXTS, FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
 
 
 def offered(name):

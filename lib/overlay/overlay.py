@@ -48,7 +48,8 @@ def locate(file, root=None):
     An error if the file is no Python file, or the package or the file is not there.
     """
     package, *rest = PurePosixPath(file).parts
-    if not file.endswith(".py") or not rest:
+    names = [package, *rest[:-1], rest[-1].removesuffix(".py")] if rest else [""]
+    if not file.endswith(".py") or not all(map(str.isidentifier, names)):  # nor a way out, as ..
         raise CollectionError(
             f"{file} is no Python module of a package, and an import hook serves nothing else",
             "build the project with this patch applied")
@@ -153,19 +154,21 @@ def run(command, *names):
     """
     python = command[0].endswith(".py") or command[0] == "-m"
     words = [sys.executable, *command] if python else list(command)
+    told = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
     with shadow(*names) as laid:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, told)
         try:
-            child = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": laid.path()})
+            child = subprocess.Popen(
+                words, env=os.environ | {"PYTHONPATH": laid.path()},
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before))
+            while child.poll() is None:
+                heard = signal.sigtimedwait(told, 1)
+                # Of a process (si_code <= 0): what a terminal sends, it sends to the child itself.
+                if heard and heard.si_signo != signal.SIGCHLD and heard.si_code <= 0:
+                    child.send_signal(heard.si_signo)
         except OSError as error:
             raise CollectionError(f"{words[0]} cannot be started: {error.strerror}",
                                   "name a script, -m and a module, or a command of PATH") from error
-        held = {number: signal.signal(number, lambda number, _: child.send_signal(number))
-                for number in (signal.SIGTERM, signal.SIGHUP)}
-        # The terminal sends an interrupt to the child itself.
-        held[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-        try:
-            status = child.wait()
         finally:
-            for number, handler in held.items():
-                signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode

@@ -97,7 +97,7 @@ def remove(path):
 
 
 def publish(built, target):
-    """Put a finished run into `target` (Path) whole; if that is cut off, the last one comes back."""
+    """Put a finished run into `target` (Path) whole; cut off, the last one comes back."""
     target.mkdir(exist_ok=True)
     with locked(target), tempfile.TemporaryDirectory(dir=built) as old:
         restore(target)
