@@ -58,7 +58,7 @@ def locate(file, root=None):
     except ValueError:  # a module without a spec stands in for the package
         found = None
     places = (found and found.submodule_search_locations) or ()
-    folders = [Path(root, package)] if root else [Path(each) for each in places]
+    folders = [Path(root, package)] if root else [*map(Path, places)]
     if not folders:
         raise CollectionError(f"{package} is not installed here",
                               "install it in this environment, or use its interpreter")
@@ -70,10 +70,8 @@ def locate(file, root=None):
 
 
 def link(origin, target, files):
-    """Link, in each folder of the shadow from `target` up to `files`, to what the installation has.
-
-    So a module that looks for other files beside its own (``__file__``) finds them.
-    """
+    """Link, in each folder of the shadow from `target` up to `files`, to what the installation has,
+    so that a module finds the files that it looks for beside its own (``__file__``)."""
     for there, here in zip(origin.parents, target.parents):
         if here == files:
             return

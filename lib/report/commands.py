@@ -117,6 +117,16 @@ def job(arguments, path, folder, parameters):
     return runner.Job(path, folder / path.name, parameters, arguments.cell_seconds)
 
 
+def stated(job):
+    """The findings of a notebook that ran (list of dict); one that was damaged since has failed."""
+    try:
+        return record.findings(job.output)
+    except (OSError, ValueError) as error:
+        job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
+        runner.mark(job, type(error).__name__, "the executed notebook is damaged")
+        return []
+
+
 def collect(arguments, built):
     """Fetch, run all notebooks but the scoreboard into `built`; its jobs and evidence come back."""
     missing, started, folder = fetch(), datetime.now(UTC), built / "notebooks"
@@ -125,8 +135,7 @@ def collect(arguments, built):
     jobs = [job(arguments, path, folder, {}) for path in paths if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
     console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
-    found = [finding for each in jobs if each.output.is_file()
-             for finding in record.findings(each.output)]
+    found = [finding for each in jobs for finding in stated(each)]
     failed = [each.failure for each in jobs if each.error]
     run = record.describe(started, datetime.now(UTC), failed, missing)
     return jobs, record.write(built / "evidence.json", run, found)
@@ -208,8 +217,9 @@ def notebook(arguments):
     folder.mkdir(exist_ok=True)
     single = job(arguments, path, folder, given)
     console.follow([single], 1)
+    found = stated(single)
     console.failures([single])
-    console.details(record.findings(single.output))
+    console.details(found)
     console.say(f"executed notebook: {single.output}")
     return bool(single.error)
 

@@ -16,23 +16,15 @@ import psutil
 VARIABLE = "SM12X_RUN"
 
 
-def family(mark):
-    """All processes with a mark, but this one (list of psutil.Process)."""
-    found = []
+def send(mark, signal):
+    """Send a signal to all processes with a mark, but this one; how many there were (int)."""
+    found = 0
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(VARIABLE) == mark:
-                found.append(process)
+                process.send_signal(signal)
+                found += 1
     return found
-
-
-def send(mark, signal):
-    """Send a signal to all processes with a mark; how many there were (int)."""
-    found = family(mark)
-    for process in found:
-        with suppress(psutil.Error):
-            process.send_signal(signal)
-    return len(found)
 
 
 def start():
