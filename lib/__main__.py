@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from shlex import split as words
 
 from lib.errors import CollectionError
 from lib.instruments import devices
@@ -22,8 +23,8 @@ def parser():
     each = whole.add_subparsers(required=True)
 
     report = each.add_parser("report", help=commands.report.__doc__)
-    report.add_argument("--evidence", default="", metavar="PLACES", help="evidence of other "
-                        "machines, a space between: files, or folders with an evidence.json")
+    report.add_argument("--evidence", type=words, default=[], help="evidence of other machines, "
+                        "with spaces between: files, or folders with an evidence.json")
     report.add_argument("--keep", action="store_true", help="publish a run with a failure, too")
     report.set_defaults(run=commands.report)
 
@@ -41,7 +42,7 @@ def parser():
     notebook.set_defaults(run=commands.notebook)
     lab = each.add_parser("lab", help=commands.lab.__doc__)
     lab.add_argument("--number", default="", help="of the notebook to open")
-    lab.add_argument("--options", default="", help="of JupyterLab, in one word")
+    lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
     lab.set_defaults(run=commands.lab)
     each.add_parser("fetch", help=commands.fetch.__doc__).set_defaults(run=commands.fetch)
     return whole

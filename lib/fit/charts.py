@@ -11,11 +11,8 @@ LINES = (("vermilion", "dash"), ("purple", "dashdot"))
 
 
 def bars(table, columns, title, says, lines=(), notes=()):
-    """Horizontal bars, one a recipe, stacked by part.
-
-    `columns` of `table` (GB) have a colour and a pattern each; `lines` (dict of text to GB) stand
-    across, `notes` (text) at the ends of the bars.
-    """
+    """Horizontal bars, one a recipe, of `columns` (name to colour and pattern) of `table` (GB);
+    `lines` (dict of text to GB) stand across, `notes` (text) at the ends of the bars."""
     drawing = go.Figure([
         go.Bar(name=name, y=table["recipe"], x=table[name], orientation="h",
                marker_color=COLOURS[colour], marker_pattern_shape=shape)

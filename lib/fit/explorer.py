@@ -31,9 +31,9 @@ def offered(name):
 class Explorer:
     """The explorer for a machine, as something that shows itself.
 
-    `memory` and `spare` are the bytes that it offers, and those for what is neither weights nor
-    cache; `bandwidth` and `peak` bytes, and operations of FP4, a second; `reached` the least and
-    the largest share of the bound that measurements reach.
+    `memory` and `spare` are the bytes that it offers, and those for neither weights nor cache;
+    `bandwidth` and `peak` bytes, and operations of FP4, a second; `reached` the least and the
+    largest share of the bound that measurements reach.
     """
 
     def __init__(self, memory, bandwidth, peak, spare, reached):

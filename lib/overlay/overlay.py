@@ -1,10 +1,10 @@
 """Patches on an installed package: a fresh import gets patched source, from a shadow folder.
 
 In a notebook: ``with overlay.patched("03-moe-gate.revised.tensorrt-llm.diff"): import
-tensorrt_llm``. For a server or a script, with all processes that it starts:
-``python -m lib.overlay PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``; of the
-environment of this collection that needs unidiff and git alone. Only Python files can be replaced
-so. What is imported already is not reached, and neither are processes on other machines.
+tensorrt_llm``. For a server or a script, with all processes that it starts: ``python -m lib.overlay
+PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``, which needs unidiff and git alone.
+Only Python files can be replaced so; modules that are imported already, and other machines, are not
+reached.
 """
 
 import importlib.util
@@ -44,8 +44,8 @@ def module(file):
 def locate(file, root=None):
     """Where an installation has a file of a patch (Path), found without importing any of it.
 
-    `root` is the folder that holds the package; without it, the package that an import would take.
-    An error if the file is no Python file, or the package or the file is not there.
+    `root` holds the package; without it, it is the one that an import would take. An error if the
+    file is no module of Python, or the package or the file is not there.
     """
     package, *rest = PurePosixPath(file).parts
     names = [package, *rest[:-1], rest[-1].removesuffix(".py")] if rest else [""]

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import papermill
 from lib import cache, parameters
 from lib.errors import CollectionError
 from lib.instruments import devices
-from lib.report import comparison, console, machines, record, runner, site
+from lib.report import comparison, console, guard, machines, record, runner, site
 from lib.subjects import tensorrt_llm, wheels
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")  # of a report, in the outputs
@@ -146,7 +145,7 @@ def report(arguments):
     failed, in outputs/failed/, and the last report stays."""
     outputs = arguments.outputs
     recorded = machines.recorded(arguments.recorded or outputs / "recorded")
-    others = [Path(path).absolute() for path in (*recorded, *words("EVIDENCE", arguments.evidence))]
+    others = [Path(path).absolute() for path in (*recorded, *arguments.evidence)]
     with building(outputs) as built:
         jobs, kept = collect(arguments, built)
         given = {"evidence_json": str(built / "evidence.json"), "others": [*map(str, others)]}
@@ -172,14 +171,6 @@ def report(arguments):
         remove(outputs / "failed")
         console.say(f"report: {outputs / 'report' / 'index.html'}")
     return bool(failed)
-
-
-def words(name, text):
-    """The words of a variable of make (list of str), split as a shell would."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise CollectionError(f"{name} cannot be {text!r}: {error}", "close each quote") from error
 
 
 def recording(arguments):
@@ -231,5 +222,6 @@ def lab(arguments):
     checkpoints = Path(os.environ["JUPYTER_DATA_DIR"], "checkpoints")
     options = [f"--notebook-dir={record.REPOSITORY}", f"--LabApp.default_url=/lab/tree/{place}",
                f"--FileCheckpoints.checkpoint_dir={checkpoints}"]
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options,
-                              *words("L", arguments.options)])
+    del os.environ[guard.VARIABLE]  # it is to outlive this run, which ends here
+    os.execv(sys.executable,
+             [sys.executable, "-m", "jupyterlab", *options, *arguments.options])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -256,9 +257,10 @@ def test_a_note_with_quotes_and_dollars_arrives_as_it_is(tmp_path):
 
 
 def test_words_of_make_are_split_as_a_shell_would():
-    assert commands.words("EVIDENCE", "/a:b 'c d'") == ["/a:b", "c d"]
-    with pytest.raises(CollectionError, match="EVIDENCE cannot be"):
-        commands.words("EVIDENCE", "'")
+    from lib.__main__ import parser
+    assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == ["/a:b", "c d"]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["report", "--evidence", "'"])
 
 
 def test_after_a_kill_workers_and_what_they_started_end_and_the_next_run_clears_up(notebooks, tmp_path):
@@ -329,3 +331,14 @@ def test_a_mark_finds_only_what_was_started_with_it():
     finally:
         other.kill()
         other.wait()
+
+
+@pytest.mark.parametrize("words, said", [(["N=04", "L=--show-config"], "/lab/tree/notebooks/04-autotuner.ipynb"), (["L=--show-config"], "/lab/tree/notebooks")])
+def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(words, said):
+    """JupyterLab's own list of its settings: no checkpoint goes beside a notebook."""
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "lab", *words, f"RUN={sys.executable}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=90)
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0 and said in shown, shown
+    checkpoints = next(line for line in shown.splitlines() if ".checkpoint_dir" in line)
+    assert str(Path(sys.prefix) / "jupyter/data/checkpoints") in checkpoints
