@@ -23,7 +23,7 @@ def parser():
     each = whole.add_subparsers(required=True)
 
     report = each.add_parser("report", help=commands.report.__doc__)
-    report.add_argument("--evidence", type=words, default=[], help="evidence of other machines, "
+    report.add_argument("--evidence", type=words, nargs="+", default=[], help="of other machines, "
                         "with spaces between: files, or folders with an evidence.json")
     report.add_argument("--keep", action="store_true", help="publish a run with a failure, too")
     report.set_defaults(run=commands.report)

@@ -145,7 +145,7 @@ def report(arguments):
     failed, in outputs/failed/, and the last report stays."""
     outputs = arguments.outputs
     recorded = machines.recorded(arguments.recorded or outputs / "recorded")
-    others = [Path(path).absolute() for path in (*recorded, *arguments.evidence)]
+    others = [Path(path).absolute() for path in (*recorded, *sum(arguments.evidence, []))]
     with building(outputs) as built:
         jobs, kept = collect(arguments, built)
         given = {"evidence_json": str(built / "evidence.json"), "others": [*map(str, others)]}

@@ -258,7 +258,7 @@ def test_a_note_with_quotes_and_dollars_arrives_as_it_is(tmp_path):
 
 def test_words_of_make_are_split_as_a_shell_would():
     from lib.__main__ import parser
-    assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == ["/a:b", "c d"]
+    assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == [["/a:b", "c d"]]
     with pytest.raises(SystemExit):
         parser().parse_args(["report", "--evidence", "'"])
 
