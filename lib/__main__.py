@@ -1,14 +1,15 @@
-"""``python -m lib report | record | notebook | fetch``: the arguments of the commands, no more."""
+"""``python -m lib report | record | notebook | lab | fetch``: the commands' arguments alone."""
 
 import argparse
 import os
 import signal
 import sys
 from pathlib import Path
+from shlex import split as words
 
 from lib.errors import CollectionError
 from lib.instruments import devices
-from lib.report import commands, console, record, runner
+from lib.report import commands, console, guard, record, runner
 
 
 def parser():
@@ -22,8 +23,9 @@ def parser():
     each = whole.add_subparsers(required=True)
 
     report = each.add_parser("report", help=commands.report.__doc__)
-    report.add_argument("--evidence", type=Path, nargs="+", default=[],
-                        help="evidence of other machines: files, or folders with an evidence.json")
+    report.add_argument("--evidence", type=words, nargs="+", default=[], help="of other machines, "
+                        "with spaces between: files, or folders with an evidence.json")
+    report.add_argument("--keep", action="store_true", help="publish a run with a failure, too")
     report.set_defaults(run=commands.report)
 
     recording = each.add_parser("record", help=commands.recording.__doc__)
@@ -31,33 +33,58 @@ def parser():
     recording.add_argument("--note", default="", help="what readers of the run should know of it")
     recording.set_defaults(run=commands.recording)
     for command in (report, recording):
-        command.add_argument("--jobs", type=int, default=1 if devices.gpus() else os.cpu_count(),
+        command.add_argument("--jobs", type=count, default=1 if devices.gpus() else os.cpu_count(),
                              help="notebooks at once; one by one with a GPU, to time undisturbed")
 
     notebook = each.add_parser("notebook", help=commands.notebook.__doc__)
     notebook.add_argument("number")
     notebook.add_argument("parameters", nargs="*")
     notebook.set_defaults(run=commands.notebook)
+    lab = each.add_parser("lab", help=commands.lab.__doc__)
+    lab.add_argument("--number", default="", help="of the notebook to open")
+    lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
+    lab.set_defaults(run=commands.lab)
     each.add_parser("fetch", help=commands.fetch.__doc__).set_defaults(run=commands.fetch)
     return whole
+
+
+def count(text):
+    """A number of notebooks (int), at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count of notebooks: give 1 or more")
+    return int(text)
+
+
+def interrupt(*_):
+    """Stop once: a second interrupt would only cut off the end of the first."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main():
     """Run a command; the status is 1 if something failed, 130 after an interrupt."""
     arguments = parser().parse_args()
-    for name in (signal.SIGINT, signal.SIGTERM):  # a background job starts with SIGINT ignored
-        signal.signal(name, signal.default_int_handler)
     os.environ.update(runner.environment(Path(sys.prefix) / "jupyter"))
-    arguments.outputs.mkdir(parents=True, exist_ok=True)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # some start with them ignored
+        signal.signal(name, interrupt)
+    watch = guard.start()
     try:
+        arguments.outputs.mkdir(parents=True, exist_ok=True)
         sys.exit(bool(arguments.run(arguments)))
     except CollectionError as error:
         console.warn(str(error))
+        sys.exit(1)
+    except OSError as error:
+        console.warn(f"{error.filename or arguments.outputs}: {error.strerror}\n  next: free some "
+                     "space there and make it writable, then run again; the last report stays")
         sys.exit(1)
     except KeyboardInterrupt:
         last = "recording" if arguments.run is commands.recording else "report"
         console.say(f"stopped; the last {last} is as it was")
         sys.exit(130)
+    finally:
+        watch.stdin.close()
 
 
 if __name__ == "__main__":

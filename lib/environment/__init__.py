@@ -16,9 +16,8 @@ OLDEST = (2, 9)
 KEPT = ("torch", "numpy")  # where torch is the given Python's, so is what it was built against
 # What is built against numpy may be this old, if the numpy that is kept is too old for the pin.
 OLDER = {"pandas": "2.2"}
-# pip's settings that would send packages elsewhere, or hold ours to a container's own versions:
-# NVIDIA's containers set PIP_CONSTRAINT to the list of what they were made with
-# (https://github.com/crickett-hpe/hpc-ai-envs/pull/29), which our pins contradict.
+# pip's settings that would send packages elsewhere, or hold ours to what a container was made with:
+# NVIDIA's set PIP_CONSTRAINT (https://github.com/crickett-hpe/hpc-ai-envs/pull/29).
 UNSET = ("PIP_CONSTRAINT", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 

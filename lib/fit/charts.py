@@ -1,22 +1,18 @@
 """The charts of notebook 06 (evidence.figures.Chart, each with its table)."""
 
+import plotly.express as px
 import plotly.graph_objects as go
 
-from lib.evidence.figures import COLOURS, Chart
+from lib.evidence.figures import COLOURS, TEMPLATE, Chart
 
 PARTS = {"experts": ("blue", ""), "attention": ("orange", "/"), "head": ("green", "x"),
          "other": ("grey", ".")}
 LINES = (("vermilion", "dash"), ("purple", "dashdot"))
-DASHES = ("solid", "solid", "dash", "dashdot", "dot")
-DOTS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star")
 
 
 def bars(table, columns, title, says, lines=(), notes=()):
-    """Horizontal bars, one a recipe, stacked by part.
-
-    `columns` of `table` (GB) have a colour and a pattern each; `lines` (dict of text to GB) stand
-    across, `notes` (text) at the ends of the bars.
-    """
+    """Horizontal bars, one a recipe, of `columns` (name to colour and pattern) of `table` (GB);
+    `lines` (dict of text to GB) stand across, `notes` (text) at the ends of the bars."""
     drawing = go.Figure([
         go.Bar(name=name, y=table["recipe"], x=table[name], orientation="h",
                marker_color=COLOURS[colour], marker_pattern_shape=shape)
@@ -31,31 +27,28 @@ def bars(table, columns, title, says, lines=(), notes=()):
     return Chart(drawing, table.round(2), says)
 
 
-def roofs(table, memory, arithmetic, says):
-    """Tokens a second under each roof over the tokens that share a step, both logarithmic.
-
-    `memory` and `arithmetic` (dict of column to name) are columns of `roofline.roofs`.
-    """
-    named = table.rename(columns=memory | arithmetic)
-    drawing = go.Figure([
-        go.Scatter(x=named["tokens in a step"], y=named[name], name=name, line_dash=dash)
-        for name, dash in zip([*memory.values(), *arithmetic.values()], DASHES)])
-    drawing.update_traces(mode="lines")
-    drawing.update_xaxes(type="log", title="tokens in a step (count)")
-    drawing.update_yaxes(type="log", title="at most (tokens/s)")
-    return Chart(drawing.update_layout(height=480), named.round(), says)
+def roofs(table, names, says):
+    """Tokens a second under each roof (dict of column to name) over the tokens that share a step,
+    both logarithmic."""
+    named = table.rename(columns=names)
+    drawing = px.line(named, x="tokens in a step", y=[*names.values()], log_x=True, log_y=True,
+                      line_dash="variable", template=TEMPLATE, height=480)
+    drawing.update_layout(legend_title="", xaxis_title="tokens in a step (count)",
+                          yaxis_title="at most (tokens/s)")
+    return Chart(drawing, named.round(), says)
 
 
 def shares(held, titles, says):
     """Measured decoding as a share of its bound over the cached tokens, one mark a model."""
-    drawing = go.Figure([
-        go.Scatter(x=part["context"], y=100 * part["share"], name=titles[name], mode="markers",
-                   marker=dict(symbol=symbol, size=10, line=dict(width=1)))
-        for (name, part), symbol in zip(held.groupby("model", sort=False), DOTS)])
-    drawing.update_layout(height=520, legend=dict(y=-0.25, yanchor="top"))
-    drawing.update_xaxes(title="cached tokens (count)")
-    drawing.update_yaxes(title="measured, of the bound (%)", range=[0, 105])
+    shown = held.assign(model=held["model"].map(titles), percent=100 * held["share"])
+    drawing = px.scatter(shown, x="context", y="percent", color="model", symbol="model",
+                         range_y=[0, 105], template=TEMPLATE, height=560)
+    drawing.update_traces(marker=dict(size=10, line=dict(width=1)))
+    drawing.update_layout(xaxis_title="cached tokens (count)", legend_title="",
+                          yaxis_title="measured, of the bound (%)")
+    drawing.update_layout(legend=dict(y=-0.2, yanchor="top"))
     drawing.add_hline(y=100, line=dict(dash="dash", color=COLOURS["grey"]))
-    columns = ["model", "recipe", "context", "sparks", "tokens_per_s", "bound", "share", "what",
-               "source"]
-    return Chart(drawing, held[columns].round(3), says)
+    columns = {"model": "model", "recipe": "recipe", "context": "cached tokens", "sparks": "Sparks",
+               "tokens_per_s": "measured (tokens/s)", "bound": "bound (tokens/s)",
+               "share": "share of the bound", "what": "what", "source": "source"}
+    return Chart(drawing, shown[[*columns]].rename(columns=columns).round(3), says)

@@ -15,8 +15,7 @@ from lib.subjects import formats, models
 
 MIME = "application/vnd.sm12x.explorer+json"
 SCRIPT = Path(__file__).with_name("explorer.js")
-FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
-CONTEXTS = (0, 4096, 8192, 16384, 32768, 65536, 131072, 196608, 262144)
+CONTEXTS, FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
 
 
 def offered(name):
@@ -32,9 +31,9 @@ def offered(name):
 class Explorer:
     """The explorer for a machine, as something that shows itself.
 
-    `memory` and `spare` are the bytes that it offers, and those for what is neither weights nor
-    cache; `bandwidth` and `peak` bytes, and operations of FP4, a second; `reached` the least and
-    the largest share of the bound that measurements reach.
+    `memory` and `spare` are the bytes that it offers, and those for neither weights nor cache;
+    `bandwidth` and `peak` bytes, and operations of FP4, a second; `reached` the least and the
+    largest share of the bound that measurements reach.
     """
 
     def __init__(self, memory, bandwidth, peak, spare, reached):

@@ -3,6 +3,7 @@
 import re
 import runpy
 import tempfile
+import tomllib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +16,8 @@ from lib.instruments import nvcc, sass
 from lib.subjects import wheels
 
 CUDA = "ggml/src/ggml-cuda"
-FLAGS = ("-cubin", "-O3", "-std=c++17", "--expt-relaxed-constexpr", "-extended-lambda",
-         "--use_fast_math", "-DGGML_CUDA_PEER_MAX_BATCH_SIZE=128")
+ASKED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 UNITS = Path(__file__).with_name("units")
-ORDER = ("matrix-vector", "matrix-matrix", "attention-vector", "attention-matrix")
-KERNEL = re.compile(r"(mul_mat_(?:vec_)?q)IL9ggml_type(\d+)ELi(\d+)E"
-                    r"|(flash_attn_ext_vec)ILi128ELi(\d+)E"
-                    r"|(flash_attn_ext_f16)ILi128ELi128ELi(\d+)E")
 MATRIX, DOT = re.compile(r"[HIQO]MMA\."), "IDP.4A"
 TEST = re.compile(r"(pp|tg)(\d+)(?: @ d(\d+))?")
 
@@ -41,9 +37,9 @@ def read(tree, name):
 
 
 def found(tree, name, pattern):
-    """The groups of a pattern's first match in a file, as numbers, or a CollectionError."""
+    """The group of a pattern's first match in a file, as a number (int), or a CollectionError."""
     if match := re.search(pattern, read(tree, name)):
-        return [int(group) for group in match.groups()]
+        return int(match[1])
     raise CollectionError(f"{name} does not say {pattern!r}", "read it: llama.cpp changed")
 
 
@@ -62,11 +58,8 @@ def rules(tree):
     kernels take; ``group`` and ``cached``: more query heads a key head than that and at least as
     many cached tokens send attention to a tensor-core kernel even for one token.
     """
-    columns, = found(tree, f"{CUDA}/mmvq.cuh", r"#define MMVQ_MAX_BATCH_SIZE (\d+)")
-    experts, = found(tree, f"{CUDA}/mmvq.cuh", r"#define MMVQ_MMID_MAX_BATCH_SIZE (\d+)")
-    group, cached = found(tree, f"{CUDA}/fattn.cu", r"Q->ne\[1\] == 1 && Q->ne\[3\] == 1 && "
-                          r"!\(gqa_ratio > (\d+) && K->ne\[1\] >= (\d+)\)")
-    return {"columns": columns, "columns_experts": experts, "group": group, "cached": cached}
+    return {name: found(tree, f"{CUDA}/{file}", pattern)
+            for name, (file, pattern) in ASKED["rules"].items()}
 
 
 def measured(tree, reports):
@@ -111,13 +104,13 @@ def kernels(tree, tc, target):
 
     A row a kernel (DataFrame): unit (a file of `UNITS`), kernel, format, columns (tokens at once),
     instructions, dot products (of four 8-bit integers, on the CUDA cores), tensor-core
-    instructions, and which. A CollectionError if a unit does not compile for the target.
+    instructions, and which. A CollectionError if a unit does not compile.
     """
     enum = re.findall(r"GGML_TYPE_(\w+)\s*=\s*(\d+)", read(tree, "ggml/include/ggml.h"))
     types = {number: name.lower() for name, number in enum}
-    units = [UNITS / f"{unit}.cu" for unit in ORDER]
+    units = sorted(UNITS.glob("*.cu"), reverse=True)
     include = [tree / "ggml/include", tree / "ggml/src", tree / CUDA, UNITS, *tc.include]
-    options = [*FLAGS, f"-arch={target}", *(f"-I{path}" for path in include)]
+    options = [*ASKED["flags"], f"-arch={target}", *(f"-I{path}" for path in include)]
 
     def compiled(unit):
         with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
@@ -128,16 +121,16 @@ def kernels(tree, tc, target):
                                       "name a target that nvcc knows, as sm_121a")
             parts = sass.FUNCTION.split(tc.run("nvdisasm", "unit.cubin", cwd=folder).stdout)[1:]
         return [counted(unit, match, text) for name, text in zip(parts[::2], parts[1::2])
-                if (match := KERNEL.search(name))]
+                if (match := re.search(ASKED["kernel"], name))]
 
     def counted(unit, match, text):
         kernel, *form, columns = filter(None, match.groups())
         ops = Counter(op for _, op in sass.OPCODE.findall(text))
-        matrix = Counter({op: count for op, count in ops.items() if MATRIX.match(op)})
+        matrix = {op: count for op, count in ops.items() if MATRIX.match(op)}
         return {"unit": unit.stem, "kernel": kernel, "format": types[form[0]] if form else "f16",
                 "columns": int(columns), "instructions": ops.total(),
                 "dot products": sum(count for op, count in ops.items() if op.startswith(DOT)),
-                "tensor-core": matrix.total(),
+                "tensor-core": sum(matrix.values()),
                 "instruction": max(matrix, key=matrix.get, default="")}
 
     def ask(_):
@@ -145,5 +138,5 @@ def kernels(tree, tc, target):
             return [row for rows in pool.map(compiled, units) for row in rows]
 
     ggml = [UNITS, tree / CUDA, tree / "ggml/include"]
-    inputs = {"toolchain": tc.version, "target": target, "sources": ggml}
+    inputs = {"toolchain": tc.version, "target": target, "sources": ggml, "asked": ASKED}
     return pd.DataFrame(cache.remember("llama-cpp", inputs, ask).value)

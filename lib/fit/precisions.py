@@ -19,11 +19,8 @@ TYPES, UNIT = (Path(__file__).with_name(name) for name in ("mma.toml", "mma.ptx"
 def assembled(tc, targets):
     """One mma of each operand type of mma.toml, assembled for some targets (as ``sm_121a``).
 
-    Returns
-    -------
-    DataFrame
-        type, bits, target, accepted, instruction (the tensor-core one that it becomes), count of
-        it, and native: whether the one PTX instruction became one tensor-core instruction.
+    A row each (DataFrame): type, bits, target, accepted, instruction (the tensor-core one that it
+    becomes), count of it, and native: whether one PTX instruction became one tensor-core one.
     """
     def row(form, target):
         with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:

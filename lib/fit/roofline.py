@@ -102,60 +102,13 @@ def crossing(name, recipe, bandwidth, peak, limit=1 << 17):
     return at + 1 if at < limit else None
 
 
-def bounds(name, recipes, bandwidth, peak):
-    """What one token reads under some recipes, without context, and the bound that follows.
-
-    A row for each recipe (DataFrame): GB by part and their sum, tokens per second, and the share
-    of the time that arithmetic at `peak` takes (%).
-    """
-    def row(recipe):
-        found = decode(name, recipe, bandwidth, peak)
-        parts = step_bytes(name, recipe).drop("cache") / models.GB
-        share = 100 * found["compute_s"] / found["memory_s"]
-        return {"recipe": recipe, **parts, "sum": parts.sum(),
-                "tokens per second": found["tokens_per_s"], "arithmetic (% of the time)": share}
-    return pd.DataFrame(map(row, recipes))
-
-
-def roofs(name, recipes, peaks, bandwidth, batches):
-    """Tokens a second under each roof by itself (DataFrame): a row a batch, a column a roof."""
-    def row(batch):
-        memory = {recipe: batch * bandwidth / step_bytes(name, recipe, batch).sum()
-                  for recipe in recipes}
-        computed = {peak: peak / operations(name) for peak in peaks}
-        return {"tokens in a step": batch} | memory | computed
-    return pd.DataFrame(map(row, batches))
-
-
-def routing(name, recipe, measured, bandwidth):
-    """Percent of the experts that each step of `shares` can have read in the time it took.
-
-    Expected of uniform routing, and at most (DataFrame).
-    """
-    c, parts = models.config(name), models.stored(name, recipe).groupby("part")["bytes"].sum()
-    steady = step_bytes(name, recipe).drop(["experts", "cache"]).sum()
-    cached = [batch * models.cache_bytes(name, context)
-              for batch, context in zip(measured["batch"], measured["context"])]
-    read = measured["batch"] / measured["tokens_per_s"] * bandwidth - steady - cached
-    expected = [100 * routed(c["top_k"], c["experts"], batch) for batch in measured["batch"]]
-    return measured[["batch", "tokens_per_s", "bound", "share"]].assign(**{
-        "experts read, expected (%)": expected,
-        "experts read, at most (%)": 100 * (read / parts["experts"])})
-
-
 def shares(measured, bandwidth, peak):
     """Measurements beside their bounds.
 
-    Parameters
-    ----------
-    measured : list of dict
-        kind (``decode`` or ``prefill``), model, recipe, tokens_per_s, batch (tokens of the prompt
-        for a prefill), context, kv, sparks; stated, unless how much was cached is not known.
-
-    Returns
-    -------
-    DataFrame
-        They, with bound and bound_alike (tokens a second), roof, and share (measured over bound).
+    `measured` has dicts with kind (``decode`` or ``prefill``), model, recipe, tokens_per_s, batch
+    (tokens of the prompt for a prefill), context, kv, sparks, and stated, unless it is not known
+    how much was cached. They come back (DataFrame) with bound and bound_alike (tokens a second),
+    roof, and share (measured over bound).
     """
     def row(each):
         given = each["model"], each["recipe"], bandwidth, peak, each["batch"]

@@ -11,7 +11,7 @@ def main(words):
     cut = words.index("--") if "--" in words else len(words)
     names, command = words[:cut], words[cut + 1:]
     if not names or not command:
-        sys.exit("usage: python -m lib.overlay PATCH [PATCH ...] -- COMMAND [ARGUMENT ...]")
+        sys.exit(f"usage: {__doc__.strip('`.')}")
     try:
         sys.exit(run(command, *names))
     except CollectionError as error:

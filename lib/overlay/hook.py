@@ -1,11 +1,10 @@
 """The import hook of an overlay: certain modules come from a shadow folder, others as always.
 
-This file is used twice: `overlay` imports it, and copies it as ``sitecustomize.py`` into a folder
-that it puts into ``PYTHONPATH``. Python imports a module of that name at the start of every
-process, so that children, and theirs, have the hook too (``usercustomize`` is not looked for in
-most virtual environments). It hides one that the machine may have, and therefore runs that one as
-well. A process that was told not to look at ``PYTHONPATH`` (``python -I``, ``-E`` or ``-S``) stays
-without it. Standard library alone.
+`overlay` imports this file, and copies it as ``sitecustomize.py`` into a folder of ``PYTHONPATH``,
+which Python imports at the start of every process, children and theirs too (``usercustomize`` is
+not looked for in most virtual environments); one that the machine has is run as well. A process
+that does not look at ``PYTHONPATH`` (``python -I``, ``-E``, ``-S``) stays without it. Standard
+library alone.
 """
 
 import importlib.machinery
@@ -23,13 +22,10 @@ class Loader(importlib.machinery.SourceFileLoader):
 
 
 class Hook:
-    """A finder for ``sys.meta_path`` that knows the modules of one overlay.
+    """A finder for ``sys.meta_path`` that knows the modules of one overlay, from its folder (str).
 
-    Parameters
-    ----------
-    folder : str
-        The folder of the overlay, with ``overlay.json``: for each module ``origin``, the file of
-        the installation, and ``patched``, the file that replaces it.
+    ``overlay.json`` there has for each module ``origin``, the file of the installation, and
+    ``patched``, the file that replaces it.
     """
 
     overlay = True  # tells hooks of overlays from other finders, under either name of this module

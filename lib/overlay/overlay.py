@@ -1,10 +1,10 @@
 """Patches on an installed package: a fresh import gets patched source, from a shadow folder.
 
 In a notebook: ``with overlay.patched("03-moe-gate.revised.tensorrt-llm.diff"): import
-tensorrt_llm``. For a server or a script, with all processes that it starts:
-``python -m lib.overlay PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``; of the
-environment of this collection that needs unidiff and git alone. Only Python files can be replaced
-so. What is imported already is not reached, and neither are processes on other machines.
+tensorrt_llm``. For a server or a script, with all processes that it starts: ``python -m lib.overlay
+PATCH [PATCH ...] -- trtllm-serve MODEL`` or ``-- script.py``, which needs unidiff and git alone.
+Only Python files can be replaced so; modules that are imported already, and other machines, are not
+reached.
 """
 
 import importlib.util
@@ -44,11 +44,12 @@ def module(file):
 def locate(file, root=None):
     """Where an installation has a file of a patch (Path), found without importing any of it.
 
-    `root` is the folder that holds the package; without it, the package that an import would take.
-    An error if the file is no Python file, or the package or the file is not there.
+    `root` holds the package; without it, it is the one that an import would take. An error if the
+    file is no module of Python, or the package or the file is not there.
     """
     package, *rest = PurePosixPath(file).parts
-    if not file.endswith(".py") or not rest:
+    names = [package, *rest[:-1], rest[-1].removesuffix(".py")] if rest else [""]
+    if not file.endswith(".py") or not all(map(str.isidentifier, names)):  # nor a way out, as ..
         raise CollectionError(
             f"{file} is no Python module of a package, and an import hook serves nothing else",
             "build the project with this patch applied")
@@ -57,7 +58,7 @@ def locate(file, root=None):
     except ValueError:  # a module without a spec stands in for the package
         found = None
     places = (found and found.submodule_search_locations) or ()
-    folders = [Path(root, package)] if root else [Path(each) for each in places]
+    folders = [Path(root, package)] if root else [*map(Path, places)]
     if not folders:
         raise CollectionError(f"{package} is not installed here",
                               "install it in this environment, or use its interpreter")
@@ -69,10 +70,8 @@ def locate(file, root=None):
 
 
 def link(origin, target, files):
-    """Link, in each folder of the shadow from `target` up to `files`, to what the installation has.
-
-    So a module that looks for other files beside its own (``__file__``) finds them.
-    """
+    """Link, in each folder of the shadow from `target` up to `files`, to what the installation has,
+    so that a module finds the files that it looks for beside its own (``__file__``)."""
     for there, here in zip(origin.parents, target.parents):
         if here == files:
             return
@@ -153,19 +152,21 @@ def run(command, *names):
     """
     python = command[0].endswith(".py") or command[0] == "-m"
     words = [sys.executable, *command] if python else list(command)
+    told = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
     with shadow(*names) as laid:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, told)
         try:
-            child = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": laid.path()})
+            child = subprocess.Popen(
+                words, env=os.environ | {"PYTHONPATH": laid.path()},
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before))
+            while child.poll() is None:
+                heard = signal.sigtimedwait(told, 1)
+                # Of a process (si_code <= 0): what a terminal sends, it sends to the child itself.
+                if heard and heard.si_signo != signal.SIGCHLD and heard.si_code <= 0:
+                    child.send_signal(heard.si_signo)
         except OSError as error:
             raise CollectionError(f"{words[0]} cannot be started: {error.strerror}",
                                   "name a script, -m and a module, or a command of PATH") from error
-        held = {number: signal.signal(number, lambda number, _: child.send_signal(number))
-                for number in (signal.SIGTERM, signal.SIGHUP)}
-        # The terminal sends an interrupt to the child itself.
-        held[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-        try:
-            status = child.wait()
         finally:
-            for number, handler in held.items():
-                signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode

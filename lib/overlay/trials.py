@@ -10,15 +10,8 @@ INSTALLED, KINDS = "as installed", ("published", "revised")
 
 
 def fitting(number, root):
-    """Which patches of a bug can be laid over the TensorRT-LLM in a folder.
-
-    Returns
-    -------
-    dict of str to str
-        Each of `KINDS` to the file of patches/, or to the empty string if none can.
-    str
-        Why, for those that cannot; empty if all can.
-    """
+    """Which patches of a bug fit the TensorRT-LLM in a folder: each of `KINDS` to its file of
+    patches/, or to an empty string (dict), and why some do not (str; empty if all do)."""
     chosen, why = dict.fromkeys(KINDS, ""), []
     for kind in KINDS:
         files = sorted(patches.FOLDER.glob(f"{number:02}-*.{kind}.tensorrt-llm*.diff"))
@@ -39,38 +32,24 @@ def fitting(number, root):
 def probed(number, *, seconds=280, parameters=None, python=None, root=None):
     """Run a probe as installed, then under each patch that fits (`fitting`).
 
-    Parameters
-    ----------
-    seconds : float
-        The limit of each run.
-    parameters, python
-        As `probes.ask` takes them.
-    root : Path
-        The folder that holds tensorrt_llm, with `python`; else `probes.installation`'s.
-
-    Returns
-    -------
-    DataFrame
-        The answers, with the column ``patch``: ``as installed``, ``published`` or ``revised``.
-    str
-        A line a run: how it ended; or in one line why nothing ran.
+    `seconds` limits each run; `parameters` and `python` are as `probes.ask` takes them; `root`,
+    with `python`, is the folder (Path) that holds tensorrt_llm, else `probes.installation`'s. The
+    answers (DataFrame) have the column ``patch``: ``as installed``, ``published`` or ``revised``;
+    with them comes a line a run that says how it ended, or why nothing ran (str).
     """
     if not python and (reason := probes.why_not()):
         return pd.DataFrame(columns=("patch", *probes.FIELDS)), reason
     options = {"seconds": seconds, "parameters": parameters, "python": python}
     root = root or probes.installation()[1]
     chosen, why = fitting(number, root)
-    tables, lines = [], []
-    for kind, name in {INSTALLED: None, **chosen}.items():
-        if name == "":
-            continue
-        if name is None:
-            table, line = probes.ask(number, **options)
-        else:
+    table, line = probes.ask(number, **options)
+    tables, lines = [table.assign(patch=INSTALLED)], [f"{INSTALLED}: {line}"]
+    for kind, name in chosen.items():
+        if name:
             with shadow(name, root=root) as laid:
-                table, line = probes.ask(number, environment={"PYTHONPATH": laid.path()},
-                                         **options)
-        tables.append(table.assign(patch=kind))
-        lines.append(f"{kind}{f' ({name})' if name else ''}: {line}")
+                variables = {"PYTHONPATH": laid.path()}
+                table, line = probes.ask(number, environment=variables, **options)
+            tables.append(table.assign(patch=kind))
+            lines.append(f"{kind} ({name}): {line}")
     whole = pd.concat(tables, ignore_index=True)
     return whole[["patch", *whole.columns.drop("patch")]], "\n".join(filter(None, [*lines, why]))

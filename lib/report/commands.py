@@ -1,21 +1,25 @@
-"""The commands behind make: fetch, report, record, notebook."""
+"""The commands behind make: fetch, report, record, notebook, lab."""
 
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import papermill
-import yaml
 
-from lib import cache
+from lib import cache, parameters
 from lib.errors import CollectionError
 from lib.instruments import devices
-from lib.report import comparison, console, machines, record, runner, site
+from lib.report import comparison, console, guard, machines, record, runner, site
 from lib.subjects import tensorrt_llm, wheels
+
+PARTS = ("notebooks", "evidence.json", "report", "report.zip")  # of a report, in the outputs
+REPLACED = ".replaced"  # where the last report is while a new one takes its place
 
 
 def fetch(_=None):
@@ -52,21 +56,74 @@ def fetch(_=None):
     return {wheel.requirement: reason for wheel, reason in brought if reason}
 
 
-def publish(built):
-    """Put a finished run in place of the last one, part by part, each with one rename."""
-    outputs = built.parent
-    with (open(outputs / ".lock", "w") as lock,
-          tempfile.TemporaryDirectory(dir=outputs, prefix=".old-") as old):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for part in ("notebooks", "evidence.json", "report", "report.zip"):
-            if (outputs / part).exists():
-                os.rename(outputs / part, Path(old, part))
-            os.rename(built / part, outputs / part)
+@contextmanager
+def locked(place, how=fcntl.LOCK_EX):
+    """Hold a file or folder (Path) for a block; the system lets go of it when a process dies."""
+    held = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(held, how)
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def building(outputs):
+    """A folder for a run (Path), gone at the end; what runs that were killed left goes first."""
+    with ExitStack() as held:
+        with locked(outputs):
+            restore(outputs)
+            for dead in outputs.glob(".building-*"):
+                with suppress(BlockingIOError), locked(dead, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(dead)
+            folder = Path(tempfile.mkdtemp(dir=outputs, prefix=".building-"))
+            held.enter_context(locked(folder))
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def restore(outputs):
+    """Put the last report back where a new one that took its place was cut off; under a lock."""
+    for part in (outputs / REPLACED).glob("*"):
+        remove(outputs / part.name)
+        os.rename(part, outputs / part.name)
+    remove(outputs / REPLACED)
+
+
+def remove(path):
+    """Remove a file or a folder (Path), if it is there."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def publish(built, target):
+    """Put a finished run into `target` (Path) whole; cut off, the last one comes back."""
+    target.mkdir(exist_ok=True)
+    with locked(target), tempfile.TemporaryDirectory(dir=built) as old:
+        restore(target)
+        (target / REPLACED).mkdir()
+        try:
+            for part in PARTS:
+                if (target / part).exists():
+                    os.rename(target / part, target / REPLACED / part)
+                os.rename(built / part, target / part)
+            os.rename(target / REPLACED, Path(old, REPLACED))
+        finally:
+            restore(target)
 
 
 def job(arguments, path, folder, parameters):
     """A notebook (Path) to run into a folder (`runner.Job`)."""
     return runner.Job(path, folder / path.name, parameters, arguments.cell_seconds)
+
+
+def stated(job):
+    """The findings of a notebook that ran (list of dict); one that was damaged since has failed."""
+    try:
+        return record.findings(job.output)
+    except (OSError, ValueError) as error:
+        job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
+        runner.mark(job, type(error).__name__, "the executed notebook is damaged")
+        return []
 
 
 def collect(arguments, built):
@@ -77,36 +134,43 @@ def collect(arguments, built):
     jobs = [job(arguments, path, folder, {}) for path in paths if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
     console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
-    found = [finding for each in jobs if each.output.is_file()
-             for finding in record.findings(each.output)]
-    failed = {each.name: each.error for each in jobs if each.error}
+    found = [finding for each in jobs for finding in stated(each)]
+    failed = [each.failure for each in jobs if each.error]
     run = record.describe(started, datetime.now(UTC), failed, missing)
     return jobs, record.write(built / "evidence.json", run, found)
 
 
 def report(arguments):
-    """Run all notebooks, the scoreboard last, build the site, and put it in place."""
+    """Run all notebooks, the scoreboard last, build the site, and put it in place; where one
+    failed, in outputs/failed/, and the last report stays."""
     outputs = arguments.outputs
-    with tempfile.TemporaryDirectory(dir=outputs, prefix=".building-") as folder:
-        built = Path(folder)
-        recorded = machines.recorded(arguments.recorded or outputs / "recorded")
-        others = [path.absolute() for path in (*recorded, *arguments.evidence)]
+    recorded = machines.recorded(arguments.recorded or outputs / "recorded")
+    others = [Path(path).absolute() for path in (*recorded, *sum(arguments.evidence, []))]
+    with building(outputs) as built:
         jobs, kept = collect(arguments, built)
-        given = {"evidence_json": str(built / "evidence.json"),
-                 "others": os.pathsep.join(map(str, others))}
+        given = {"evidence_json": str(built / "evidence.json"), "others": [*map(str, others)]}
         last = [job(arguments, path, built / "notebooks", given)
                 for path in Path(arguments.notebooks).glob(f"{site.SCOREBOARD}.ipynb")]
         console.follow(last, 1)
+        failed = [each.failure for each in jobs + last if each.error]
+        kept = record.write(built / "evidence.json", kept["run"] | {"failed": failed},
+                            kept["findings"])
         shown = comparison.runs(kept, others)
         (built / "report").mkdir()
         site.build(built, built / "report", shown)
         shutil.make_archive(str(built / "report"), "zip", built, "report")
-        publish(built)
+        kept_back = failed and not arguments.keep
+        publish(built, outputs / "failed" if kept_back else outputs)
     console.failures(jobs + last)
     console.board(kept["findings"])
     console.beside(shown)
-    console.say(f"report: {outputs / 'report' / 'index.html'}")
-    return any(each.error for each in jobs + last)
+    if kept_back:
+        console.warn(f"report of this failed run: {outputs / 'failed/report/index.html'}; the last "
+                     "good one stays as it was (make report KEEP=1 puts a failed one in its place)")
+    else:
+        remove(outputs / "failed")
+        console.say(f"report: {outputs / 'report' / 'index.html'}")
+    return bool(failed)
 
 
 def recording(arguments):
@@ -114,45 +178,50 @@ def recording(arguments):
     record.named(arguments.name)
     if not devices.gpus():
         console.say("no GPU here: this records what a CPU decides")
-    with tempfile.TemporaryDirectory(dir=arguments.outputs, prefix=".recording-") as folder:
-        jobs, kept = collect(arguments, Path(folder))
+    with building(arguments.outputs) as folder:
+        jobs, kept = collect(arguments, folder)
         console.failures(jobs)
         console.board(kept["findings"])
         run = kept["run"] | ({"note": arguments.note} if arguments.note else {})
         place = arguments.recorded or arguments.outputs / "recorded"
-        path = record.keep(place, arguments.name, run, kept["findings"], Path(folder))
+        path = record.keep(place, arguments.name, run, kept["findings"], folder)
     console.say(f"recorded: {path}, {path.stat().st_size:,} B of {record.LARGEST:,}, "
                 f"on {run['machine']['name']}")
     return any(each.error for each in jobs)
 
 
-def parse(pairs, known, name):
-    """Parameters (dict) from ``name=value`` words; numbers and booleans are such."""
-    given = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise CollectionError(f"{pair!r} is no parameter", 'write P="name=value name=value"')
-        if key not in known:
-            raise CollectionError(f"{name} has no parameter {key!r}",
-                                  f"use one of: {', '.join(known) or 'none, it has no parameters'}")
-        given[key] = yaml.safe_load(value)
-    return given
-
-
-def notebook(arguments):
-    """Run one notebook with parameters of the reader's, into outputs/single/."""
+def chosen(arguments):
+    """The one notebook whose name begins as the reader says (Path)."""
     every = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
     paths = [path for path in every if path.name.startswith(arguments.number)]
     if len(paths) != 1:
         raise CollectionError(f"{arguments.number!r} names {len(paths)} notebooks",
                               f"use the number of one of: {', '.join(path.stem for path in every)}")
-    [path], folder = paths, arguments.outputs / "single"
-    given = parse(arguments.parameters, list(papermill.inspect_notebook(str(path))), path.stem)
+    return paths[0]
+
+
+def notebook(arguments):
+    """Run one notebook with parameters of the reader's, into outputs/single/."""
+    path, folder = chosen(arguments), arguments.outputs / "single"
+    known = list(papermill.inspect_notebook(str(path)))
+    given = parameters.parse(" ".join(arguments.parameters), known, path.stem)
     folder.mkdir(exist_ok=True)
     single = job(arguments, path, folder, given)
     console.follow([single], 1)
+    found = stated(single)
     console.failures([single])
-    console.details(record.findings(single.output))
+    console.details(found)
     console.say(f"executed notebook: {single.output}")
     return bool(single.error)
+
+
+def lab(arguments):
+    """Become JupyterLab on the notebooks, or on one, with options of the reader's."""
+    place = chosen(arguments) if arguments.number else Path(arguments.notebooks)
+    place = place.absolute().relative_to(record.REPOSITORY)
+    checkpoints = Path(os.environ["JUPYTER_DATA_DIR"], "checkpoints")
+    options = [f"--notebook-dir={record.REPOSITORY}", f"--LabApp.default_url=/lab/tree/{place}",
+               f"--FileCheckpoints.checkpoint_dir={checkpoints}"]
+    del os.environ[guard.VARIABLE]  # it is to outlive this run, which ends here
+    os.execv(sys.executable,
+             [sys.executable, "-m", "jupyterlab", *options, *arguments.options])

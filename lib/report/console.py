@@ -54,7 +54,7 @@ def failures(jobs):
     """Print each notebook that failed, with its cell and error."""
     for job in jobs:
         if job.error:
-            warn(f"FAILED {job.name}, {job.error}")
+            warn(f"FAILED {job.name}, cell {job.cell}: {job.error}")
 
 
 def board(found):

@@ -44,7 +44,7 @@ def compiler():
 
 def describe(started, finished, failed, missing):
     """What a run is (dict): machine, versions, pinned subjects, times (datetimes) and commit;
-    notebooks that failed with their error, and missing subjects with the reason (dict of str)."""
+    notebooks that failed (as `Job.failure`), and missing subjects with the reason (dict of str)."""
     gpus, processor = devices.gpus(), platform.machine()
     return {
         "machine": {
@@ -167,4 +167,7 @@ def read(path, largest=None):
                               "make it anew with this collection")
     record = evidence.upgraded(record)
     check(record, str(path))
+    if isinstance(failed := record["run"].get("failed"), dict):  # as older runs have it
+        record["run"]["failed"] = [{"notebook": name, "cell": 0, "error": error}
+                                   for name, error in failed.items()]
     return record

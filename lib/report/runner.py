@@ -5,20 +5,21 @@ import sys
 import tempfile
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGKILL
 
 import nbformat
 import papermill
-import psutil
 from jupyter_client import AsyncKernelManager
+
+from lib.report import guard
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CELL_SECONDS = 900
 START_SECONDS = 600  # a kernel takes over a minute to start on a loaded or an emulated machine
 STARTS = 3  # a kernel takes free ports, and may lose one to another: then it is started again
+KEPT, SHOWN = 10_000_000, 1_000_000  # characters of a cell's outputs: in its notebook, on its page
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
@@ -32,11 +33,11 @@ class Job:
     parameters: dict = field(default_factory=dict)  # for the cell tagged so
     cell_seconds: int = CELL_SECONDS  # the longest that one cell may take
     state: str = WAITING
-    cell: int = 0  # under way, from 1
+    cell: int = 0  # under way, from 1, as the executed notebook counts
     cells: int = 0
     started: float = 0.0  # time.monotonic(), in seconds
     finished: float = 0.0
-    error: str = ""  # what failed: "cell 4: ValueError: ..."
+    error: str = ""  # what failed in that cell: "ValueError: ..."
 
     @property
     def name(self):
@@ -48,6 +49,11 @@ class Job:
         """Seconds since it began, or that it took."""
         return (self.finished or time.monotonic()) - self.started if self.started else 0.0
 
+    @property
+    def failure(self):
+        """What failed, as evidence.json has it (dict: notebook, cell, error)."""
+        return {"notebook": self.name, "cell": self.cell, "error": self.error}
+
 
 def attempt(job, log):
     """Execute a notebook once; `log` (a file) gets what its kernel says on its way out."""
@@ -58,29 +64,34 @@ def attempt(job, log):
     def begin(cell, cell_index):
         job.cell = cell_index + 1
 
+    def cap(cell, cell_index, execute_reply):
+        cut(cell, KEPT)
+
     # Its folder goes to the kernel alone: papermill's own cwd would move the other threads, too.
     papermill.execute_notebook(
         job.notebook, job.output, job.parameters, kernel_name="python3", progress_bar=False,
         start_timeout=START_SECONDS, execution_timeout=job.cell_seconds, on_cell_start=begin,
-        kernel_manager_class=Kernel, resources={"metadata": {"path": str(job.notebook.parent)}})
+        on_cell_executed=cap, kernel_manager_class=Kernel,
+        resources={"metadata": {"path": str(job.notebook.parent)}})
 
 
 def execute(job):
     """Execute one notebook, written whatever happens; what failed is its job's and cell's error."""
     job.state, job.started = RUNNING, time.monotonic()
-    job.cells = len(nbformat.read(job.notebook, as_version=4).cells) + bool(job.parameters)
     with tempfile.TemporaryFile("w+") as log:
         for left in reversed(range(STARTS)):
             try:
+                cells = nbformat.read(job.notebook, as_version=4).cells
+                job.cells = len(cells) + bool(job.parameters)
                 attempt(job, log)
             except papermill.PapermillExecutionError as error:
-                job.error = f"cell {job.cell}: {error.ename}: {error.evalue}"
-            except Exception as error:  # a dead kernel, a time-out
+                job.error = f"{error.ename}: {error.evalue}"
+            except Exception as error:  # a dead kernel, a time-out, a file that is no notebook
                 if left and isinstance(error, RuntimeError) and NEVER_BEGAN in str(error):
                     continue
                 name, job.cell = type(error).__name__, job.cell or 1
-                reason = f"{name}: {str(error).strip() or 'no message'}"
-                job.error = f"cell {job.cell}: {reason.splitlines()[0]}"
+                reason = f"{name}: {str(error)[:2000].strip() or 'no message'}"
+                job.error = reason.splitlines()[0]
                 log.seek(0)
                 mark(job, name, f"{reason}\n{log.read()[-2000:]}")
             break
@@ -88,13 +99,34 @@ def execute(job):
 
 
 def mark(job, name, reason):
-    """Put an error without a traceback into the cell of the executed notebook that was reached."""
-    if job.output.is_file():
+    """Put an error without a traceback into the cell of the executed notebook that was reached;
+    without such a notebook, into one of its own."""
+    try:
         notebook = nbformat.read(job.output, as_version=4)
-        if (cell := notebook.cells[job.cell - 1]).cell_type == "code":
-            cell.outputs.append(nbformat.v4.new_output(
-                "error", ename=name, evalue=reason, traceback=reason.splitlines()))
-        nbformat.write(notebook, job.output)
+        cell = notebook.cells[job.cell - 1]
+    except (OSError, ValueError, LookupError):
+        cell = nbformat.v4.new_code_cell(f"# {job.name} could not be read")
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        job.cell = 1
+    if cell.cell_type == "code":
+        cell.outputs.append(nbformat.v4.new_output(
+            "error", ename=name, evalue=reason, traceback=reason.splitlines()))
+        cut(cell, KEPT)
+    nbformat.write(notebook, job.output)
+
+
+def cut(cell, most):
+    """Cut the texts in the outputs of a cell to `most` characters in all, where they are cut."""
+    for output in cell.get("outputs", []):
+        place = output.get("data", output)
+        for name, text in place.items():
+            if name in ("output_type", "name", "ename") or not isinstance(text, str | list):
+                continue
+            whole = text if isinstance(text, str) else "\n".join(map(str, text))
+            if len(whole) > most:
+                kept = f"{whole[:most]}\n… {most:,} of {len(whole):,} characters are kept here\n"
+                place[name] = kept if isinstance(text, str) else [kept]
+            most = max(0, most - len(whole))
 
 
 def longest_first(jobs, last_run):
@@ -128,16 +160,12 @@ def run(jobs, at_once, tick=0.2):
 
 
 def stop(pending):
-    """Interrupt all that this process began, then kill it, until no thread (Future) runs."""
-    family = psutil.Process().children(recursive=True)
+    """Interrupt all that this run began, then kill it, until no thread (Future) runs."""
     for signal, seconds in ((SIGINT, 5), *[(SIGKILL, 1)] * 60):
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.send_signal(signal)
+        guard.send(os.environ[guard.VARIABLE], signal)
         _, pending = wait(pending, seconds)
         if signal == SIGKILL and not pending:
             break
-        family += psutil.Process().children(recursive=True)
 
 
 def environment(home):

@@ -59,6 +59,7 @@ def read_page(path):
     notebook.cells = [cell for cell in notebook.cells
                       if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
+        runner.cut(cell, runner.SHOWN)
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]

@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -280,14 +281,22 @@ def test_a_wrong_command_says_what_to_do(words, said):
     assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_signal_reaches_the_command(installation, patch, tmp_path):
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_overlay_reaches_the_command(installation, patch, tmp_path, which):
     script = tmp_path / "waits.py"
-    script.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    script.write_text("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\nprint('ready', flush=True)\ntime.sleep(60)\n")
     words = [sys.executable, "-m", "lib.overlay", patch(PART), "--", str(script)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout.readline() == "ready\n"
-        running.terminate()
-        assert running.wait(20) == 128 + 15
+        running.send_signal(which)
+        assert running.wait(20) == 128 + which
+
+
+@pytest.mark.parametrize("file", ["../out.py", "subject/../../out.py", "/etc/out.py", "subject/a b.py", "out.py", ".py", "subject/.py"])
+def test_a_path_that_is_no_module_is_never_laid_over(file, tmp_path):
+    (tmp_path / "out.py").write_text("")
+    with pytest.raises(CollectionError, match="no Python module of a package"):
+        overlay.locate(file, tmp_path / "subject")
 
 
 def test_a_command_that_is_not_there(installation, patch):

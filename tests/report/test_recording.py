@@ -83,7 +83,7 @@ def test_a_run_is_recorded_although_a_notebook_fails(notebooks, tmp_path):
     kept = record.read(tmp_path / "out/recorded/ours/evidence.json")
     assert {each["id"]: each["recorded"] for each in kept["findings"]} == {"good.one": True, "bad.one": True}
     described = kept["run"]
-    assert described["name"] == "ours" and described["note"] == "in a test" and list(described["failed"]) == ["02-raises"] and "cell 3" in described["failed"]["02-raises"]
+    assert described["name"] == "ours" and described["note"] == "in a test" and [(each["notebook"], each["cell"]) for each in described["failed"]] == [("02-raises", 3)]
     assert described["toolchain"]["from"] in ("pinned", "SM12X_CUDA_HOME") and described["toolchain"]["version"][:2] == "13" and described["missing"] == {}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"recorded"}, "executed notebooks are not kept"
 

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+import yaml
 
-from lib.report import commands, record, runner
+from lib import parameters
+from lib.errors import CollectionError
+from lib.report import commands, guard, record, runner
 from tests.conftest import ROOT, command
 from tests.evidence.test_findings import RUN, finding
 
@@ -37,10 +41,13 @@ def test_a_failing_notebook_does_not_stop_the_others(notebooks, tmp_path):
     done = run(folder, tmp_path / "out", "report")
     assert done.returncode == 1
     assert "FAILED 02-raises, cell 2: ZeroDivisionError: division by zero" in done.stdout
-    kept = json.loads((tmp_path / "out/evidence.json").read_text())
+    assert not (tmp_path / "out/report").exists() and "outputs" not in done.stderr
+    failed = tmp_path / "out/failed"
+    kept = json.loads((failed / "evidence.json").read_text())
     assert [each["id"] for each in kept["findings"]] == ["good.one"]
-    page = (tmp_path / "out/report/02-raises.html").read_text()
-    assert "ZeroDivisionError" in page and "This cell failed" in page and "02-raises.html" in last_report(tmp_path / "out")
+    assert kept["run"]["failed"] == [{"notebook": "02-raises", "cell": 2, "error": "ZeroDivisionError: division by zero"}]
+    page = (failed / "report/02-raises.html").read_text()
+    assert "ZeroDivisionError" in page and "This cell failed" in page and "02-raises.html" in last_report(failed)
 
 
 def test_a_killed_kernel_and_a_time_out_are_failures_like_any_other(notebooks, tmp_path):
@@ -50,9 +57,9 @@ def test_a_killed_kernel_and_a_time_out_are_failures_like_any_other(notebooks, t
     assert done.returncode == 1
     assert "FAILED 01-killed, cell 2: DeadKernelError" in done.stdout
     assert "FAILED 02-slow, cell 2: CellTimeoutError" in done.stdout
-    assert "DeadKernelError" in (tmp_path / "out/report/01-killed.html").read_text()
-    assert "CellTimeoutError" in (tmp_path / "out/report/02-slow.html").read_text()
-    assert json.loads((tmp_path / "out/evidence.json").read_text())["findings"]
+    assert "DeadKernelError" in (tmp_path / "out/failed/report/01-killed.html").read_text()
+    assert "CellTimeoutError" in (tmp_path / "out/failed/report/02-slow.html").read_text()
+    assert json.loads((tmp_path / "out/failed/evidence.json").read_text())["findings"]
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
@@ -83,7 +90,7 @@ def test_two_runs_at_once_both_end_whole(notebooks, tmp_path):
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords) for _ in range(2)]
     assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
     assert "It ran." in last_report(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", "report.zip", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notebooks", "evidence.json", "report", "report.zip"}
 
 
 def test_one_notebook_with_parameters_of_the_readers(tmp_path):
@@ -112,7 +119,8 @@ def test_make_refuses_a_parameter_that_a_notebook_does_not_have(tmp_path):
 def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims_that_have_none(tmp_path):
     """Of a run with two findings: each section stands, the short account has the lines that the findings carry, and no name of a value matters."""
     found = [finding("fp4-gemm.x", "1b", "compiled", "refuted") | {"summary": "It fits."}, finding("seen.y") | {"summary": "Seen."}]
-    record.write(tmp_path / "evidence.json", RUN, found)
+    failed = {"notebook": "02-kv-cache", "cell": 3, "error": "ValueError: of a test"}
+    record.write(tmp_path / "evidence.json", RUN | {"failed": [failed]}, found)
     (tmp_path / "other").mkdir()
     record.write(tmp_path / "other/evidence.json", RUN | {"name": "spark"}, [found[0] | {"tier": "sm12x", "verdict": "confirmed"}])
     done = run("notebooks", tmp_path / "out", "notebook", "08", f"evidence_json={tmp_path / 'evidence.json'}", f"others={tmp_path / 'other'}{os.pathsep}{tmp_path / 'no'}")
@@ -122,6 +130,8 @@ def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims
     shown = {cell.source.strip(): "".join(output.data.get("text/markdown", output.data.get("text/html", "")) for output in cell.outputs if "data" in output)
              for cell in executed.cells if cell.cell_type == "code"}
     assert "It fits." in shown['scoreboard.html("answers", findings)'] and "No notebook of this run speaks to it." in shown['scoreboard.html("answers", findings)']
+    missing = next(text for source, text in shown.items() if source.startswith("# what is missing"))
+    assert "02-kv-cache failed in cell 3: ValueError: of a test" in missing and "claims M1, M2" in missing and " 1b," not in missing
     assert "≠ verdict" in shown['comparison.html("apart", shown)'] and "spark" in shown['comparison.html("apart", shown)']
     machines_shown = next(text for source, text in shown.items() if source.endswith('comparison.html("claims", shown)'))
     assert "spark" in machines_shown and "Evidence that is not shown" in machines_shown and "h100" not in machines_shown
@@ -129,11 +139,12 @@ def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims
 
 
 def test_numbers_booleans_and_versions_of_the_readers_arrive_as_such():
-    given = commands.parse(["n=4", "x=0.5", "on=true", "version=0.7.2.post1", "path=a=b", "none="], ["n", "x", "on", "version", "path", "none"], "04")
-    assert given == {"n": 4, "x": 0.5, "on": True, "version": "0.7.2.post1", "path": "a=b", "none": None}
+    given = parameters.parse("n=4  x=0.5 on=true version=0.7.2.post1 path=a=b none= back_ends=trtllm-gen; CUTLASS flashinfer=0.7",
+                             ["n", "x", "on", "version", "path", "none", "back_ends", "flashinfer"], "04")
+    assert given == {"n": 4, "x": 0.5, "on": True, "version": "0.7.2.post1", "path": "a=b", "none": None, "back_ends": "trtllm-gen; CUTLASS", "flashinfer": "0.7"}
 
 
-@pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "cell 1: RuntimeError: Kernel died before replying to kernel_info")])
+@pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "RuntimeError: Kernel died before replying to kernel_info")])
 def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_path, deaths, outcome):
     import papermill
     notebook = tmp_path / "in.ipynb"
@@ -153,3 +164,181 @@ def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):
     folder = notebooks(_01_raises=["# Raises", f"open({str(tmp_path / 'ran')!r}, 'a').write('x')\nraise RuntimeError({runner.NEVER_BEGAN!r})"])
     done = run(folder, tmp_path / "out", "notebook", "01")
     assert done.returncode == 1 and (tmp_path / "ran").read_text() == "x"
+
+
+def ended(processes, seconds=15):
+    """Whether processes end by themselves."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+def test_what_is_published_last_stays_although_a_later_run_fails_unless_it_is_kept(notebooks, tmp_path):
+    folder, out = notebooks(_01_good=GOOD), tmp_path / "out"
+    assert run(folder, out, "report").returncode == 0
+    before = (out / "evidence.json").read_bytes(), (out / "report/index.html").read_bytes()
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), folder / "02-bad.ipynb")
+    (folder / "03-none.ipynb").write_text("{")
+    done = run(folder, out, "report")
+    assert done.returncode == 1 and "FAILED 03-none, cell 1: NotJSONError" in done.stdout and "out/failed/report/index.html" in "".join(done.stdout.split())
+    assert before == ((out / "evidence.json").read_bytes(), (out / "report/index.html").read_bytes())
+    assert [(each["notebook"], each["cell"]) for each in record.read(out / "failed/evidence.json")["run"]["failed"]] == [("02-bad", 1), ("03-none", 1)]
+    assert "NotJSONError" in (out / "failed/report/03-none.html").read_text()
+    assert run(folder, out, "report", "--keep").returncode == 1 and not (out / "failed").exists()
+    assert "NotJSONError" in (out / "report/03-none.html").read_text()
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_report_that_is_cut_off_while_it_is_put_in_place_leaves_the_last_one(tmp_path, monkeypatch, at):
+    """After each of the renames."""
+    def parts(folder, text):
+        for name in commands.PARTS:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "text").write_text(text)
+        return folder
+    out, built, renamed = parts(tmp_path / "out", "last"), parts(tmp_path / "out/.building-x", "new"), []
+    rename = os.rename
+
+    def cut_off(*places):
+        if len(renamed) >= at:
+            raise SystemExit("killed")
+        renamed.append(places)
+        rename(*places)
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(os, "rename", cut_off)
+        commands.publish(built, out)
+    with commands.building(out) as folder:
+        assert {path.name for path in out.iterdir()} == {*commands.PARTS, folder.name}
+    assert {(out / name / "text").read_text() for name in commands.PARTS} == {"last"}
+
+
+@pytest.mark.parametrize("words, said", [
+    ("batch=-3", "from 1 to 1,024"), ("batch=0", "from 1 to 1,024"), ("batch=abc", "from 1 to 1,024"), ("batch=1.5", "from 1 to 1,024"), ("batch=true", "from 1 to"),
+    ("context=1e30", "cached tokens"), ("context=1.0e+30", "cached tokens"), ("bandwidth_gb=-1", "more than 0"), ("bandwidth_gb=.nan", "more than 0"),
+    ("target_arch=foo", "a target of the compiler"), ("target_arch=sm_121a nonsense", "a target of the compiler"), ("batch=[1", "from 1 to 1,024"),
+    ("=3", "write P="), ("x", "write P="), ("target_arh=sm_120a", "target_arch")])
+def test_a_parameter_out_of_its_range_is_refused_with_what_is_allowed(words, said):
+    with pytest.raises(CollectionError) as error:
+        parameters.parse(words, list(parameters.KNOWN), "02-kv-cache")
+    assert said in error.value.next_step
+
+
+def test_every_parameter_of_a_notebook_has_a_range_its_default_keeps_it_and_the_first_cell_checks():
+    import papermill
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        found = papermill.inspect_notebook(str(path))
+        assert found.keys() <= parameters.KNOWN.keys(), path.stem
+        parameters.check({name: yaml.safe_load(each["default"].replace("None", "null")) for name, each in found.items()})
+        first = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"][1]
+        assert first.endswith("parameters.check(globals())")
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many"])
+def test_no_notebooks_at_once_is_refused(tmp_path, jobs):
+    done = run("notebooks", tmp_path / "out", "report", f"--jobs={jobs}", seconds=30)
+    assert done.returncode == 2 and "give 1 or more" in done.stderr
+
+
+@pytest.mark.parametrize("target, name, text", [("notebook", "P", "back_ends=trtllm-gen; touch {}"), ("notebook", "N", '"; touch {}; echo "'), ("record", "NAME", '"; touch {}; $(touch {})'),
+                                                 ("report", "EVIDENCE", "'; touch {}"), ("report", "JOBS", "0; touch {}"), ("lab", "N", "$(touch {})")])
+def test_what_a_reader_gives_to_make_is_not_run(tmp_path, target, name, text):
+    """Nothing is expanded, by make or by the shell, and a wrong one is refused."""
+    given = {"N": "07", name: text.format(*[tmp_path / "run"] * 2)}
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", target, *map("=".join, given.items()), f"RUN={sys.executable}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and not (tmp_path / "run").exists() and "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_a_note_with_quotes_and_dollars_arrives_as_it_is(tmp_path):
+    note = """it's "$HOME" and $(date), `id`; 5 $"""
+    (tmp_path / "say").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "say").chmod(0o755)
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "record", "NAME=x", f"NOTE={note}", f"RUN={tmp_path / 'say'}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert f"--note={note}\n" in done.stdout
+
+
+def test_words_of_make_are_split_as_a_shell_would():
+    from lib.__main__ import parser
+    assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == [["/a:b", "c d"]]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["report", "--evidence", "'"])
+
+
+def test_after_a_kill_workers_and_what_they_started_end_and_the_next_run_clears_up(notebooks, tmp_path):
+    out = tmp_path / "out"
+    folder = notebooks(_01_slow=["# Slow", "import subprocess\nsubprocess.run(['setsid', 'sleep', '600'])"])
+    arguments, keywords = command("--notebooks", folder, "report", outputs=out)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **keywords)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        family = psutil.Process(process.pid).children(recursive=True)
+        if any(each.name() == "sleep" for each in family):
+            break
+        time.sleep(0.2)
+    assert any(each.name() == "sleep" for each in family)
+    process.kill()
+    assert process.wait(20) == -9 and ended(family)
+    assert len(list(out.glob(".building-*"))) == 1
+    with commands.building(out) as mine:
+        assert list(out.glob(".building-*")) == [mine]
+        with commands.building(out) as other:
+            assert mine.is_dir() and other.is_dir(), "one that lives is left"
+
+
+def test_a_second_interrupt_is_as_clean_as_one(notebooks, tmp_path):
+    folder = notebooks(_01_stubborn=["# Stubborn", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"])
+    arguments, keywords = command("--notebooks", folder, "report", outputs=tmp_path / "out")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords)
+    deadline = time.monotonic() + 90
+    while not kernels_of(process) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output and "as it was" in output and ended(family)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(notebooks, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(notebooks(_01_good=GOOD), tmp_path / "file/out", "report")
+    assert done.returncode == 1 and "next: free some space" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_full_disk_is_a_sentence(notebooks, tmp_path):
+    """No file may have more than 100 kB: what is too large for that is plotly, on its way into the site."""
+    arguments, keywords = command("--notebooks", notebooks(_01_good=GOOD), "report", outputs=tmp_path / "out")
+    limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *arguments]
+    done = subprocess.run(limited, capture_output=True, timeout=120, **keywords)
+    assert done.returncode == 1 and "next: free some space" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_a_cell_prints_is_cut_in_its_notebook_and_further_on_its_page(notebooks, tmp_path):
+    folder = notebooks(_01_prints=["# Prints", "print('x' * 30_000_000)"])
+    assert run(folder, tmp_path / "out", "report").returncode == 0
+    kept, shown = tmp_path / "out/notebooks/01-prints.ipynb", tmp_path / "out/report/01-prints.html"
+    assert runner.KEPT < kept.stat().st_size < 1.01 * runner.KEPT and runner.SHOWN < shown.stat().st_size < 1.2 * runner.SHOWN
+    assert "10,000,000 of 30,000,001 characters" in kept.read_text() and "1,000,000 of " in shown.read_text()
+
+
+def test_a_mark_finds_only_what_was_started_with_it():
+    marked = subprocess.Popen(["sleep", "60"], env={guard.VARIABLE: "of a test"})
+    other = subprocess.Popen(["sleep", "60"], env={guard.VARIABLE: "of another"})
+    try:
+        assert guard.send("of a test", signal.SIGKILL) == 1 and marked.wait(10) == -9 and other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("words, said", [(["N=04", "L=--show-config"], "/lab/tree/notebooks/04-autotuner.ipynb"), (["L=--show-config"], "/lab/tree/notebooks")])
+def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(words, said):
+    """JupyterLab's own list of its settings: no checkpoint goes beside a notebook."""
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "lab", *words, f"RUN={sys.executable}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=90)
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0 and said in shown, shown
+    checkpoints = next(line for line in shown.splitlines() if ".checkpoint_dir" in line)
+    assert str(Path(sys.prefix) / "jupyter/data/checkpoints") in checkpoints
