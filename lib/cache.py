@@ -1,8 +1,9 @@
 """A content-addressed cache in the user's cache folder, and one way to use it: `remember`.
 
-An entry is a folder whose name is the hash of what it was made from. It is built under another
-name and renamed when whole, so that an interrupted build leaves nothing behind that could be taken
-for a result, and it is built under a lock, so that two runs at once build it once.
+An entry is a folder whose name is the hash of what it was made from. It is built under a lock and
+another name, synced and renamed when whole, so that an interrupted build leaves nothing that could
+be taken for a result. It holds the SHA-256 of each of its files and of what was answered: an entry
+that differs from them is made again, with a warning to this module's logger.
 """
 
 import ast
@@ -11,10 +12,11 @@ import fcntl
 import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +25,8 @@ from lib.errors import CollectionError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
-ANSWER = "answer.json"
+LOG = logging.getLogger(__name__)
+RECORD = "answer.json"
 PACKAGE = Path(__file__).parent
 GROUND = {"lib", "lib.cache", "lib.errors", "lib.environment"}  # what makes no answer
 
@@ -63,8 +66,18 @@ def disk_errors(path):
         raise
 
 
-def entry(kind, key, build, whole=lambda folder: True):
-    """The folder of an entry of the cache (Path), whole; built if it is not there yet.
+@dataclass(frozen=True)
+class Answer:
+    """An entry of the cache: what was answered, the files beside it, and how it came about."""
+
+    value: object  # as JSON holds it
+    folder: Path  # of the files
+    made: str  # when, in UTC (ISO 8601)
+    seconds: float  # that it took then
+
+
+def entry(kind, key, build):
+    """An entry of the cache, whole (`Answer`); built if it is not there yet, or is damaged.
 
     Parameters
     ----------
@@ -73,59 +86,77 @@ def entry(kind, key, build, whole=lambda folder: True):
     key : bytes, str or JSON-serialisable object
         Everything that the entry depends on.
     build : callable
-        Called with an empty folder (``Path``) to fill.
-    whole : callable
-        Whether an entry that is there (``Path``) is undamaged; one that is not is built again.
+        Called with an empty folder (``Path``) to fill; what it returns is the value.
+
+    Raises
+    ------
+    CollectionError
+        If the disk is full or the cache cannot be read or written, and whatever `build` raises.
     """
+    if found := held(kind, key):
+        return found
     name = digest(key)
     path = root() / kind / name
+    unfinished = path.parent / f".{name}.building"
     with disk_errors(path):
-        if path.is_dir() and whole(path):
-            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.parent / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if path.is_dir() and whole(path):
-                return path
-            unfinished = path.parent / f".{name}.building"
-            for leftover in (unfinished, path):
-                shutil.rmtree(leftover, ignore_errors=True)
+            if found := held(kind, key):
+                return found
+            if path.exists():
+                LOG.warning("%s in the cache is damaged or has no digest; it is made again", path)
+            shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             try:
-                build(unfinished)
+                made = fill(unfinished, name, build)
+                sync(*unfinished.rglob("*"), unfinished)
+                shutil.rmtree(path, ignore_errors=True)
                 unfinished.rename(path)
+                sync(path.parent)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    return path
+    return Answer(folder=path, **made)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was asked once: its value as JSON holds it, the files beside it, and how it came about.
+def fill(folder, name, build):
+    """Build an entry in a folder, and write its record: value, time, and the digest of all."""
+    start = time.monotonic()
+    made = json.loads(json.dumps({  # as it will be read: JSON's keys are text
+        "value": build(folder), "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 3)}))
+    record = made | {"files": hashes(folder), "key": name}
+    (folder / RECORD).write_text(json.dumps(record | {"digest": digest(record)}))
+    return made
 
-    Attributes
-    ----------
-    value : object
-        What `ask` returned.
-    folder : Path
-        Where the files lie that `ask` left.
-    made : str
-        When, in UTC (ISO 8601).
-    seconds : float
-        How long it took then.
-    """
 
-    value: object
-    folder: Path
-    made: str
-    seconds: float
+def held(kind, key):
+    """An entry that is there, with every byte as it was made (`Answer`), or None."""
+    folder = root() / kind / digest(key)
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads((folder / RECORD).read_text())
+        stated = record.pop("digest"), record["files"], record.get("key", folder.name)
+        if (digest(record), hashes(folder), folder.name) == stated:
+            return Answer(record["value"], folder, record["made"], record["seconds"])
+    return None
+
+
+def sync(*paths):
+    """Have the disk hold files and folders (Path), of a folder its list of names."""
+    for path in paths:
+        if not path.is_symlink():
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 def remember(kind, inputs, ask):
     """Ask once for each set of inputs and each version of the code that asks (`Answer`).
 
     The key covers the inputs and the source of every module of this package that `ask` can reach
-    through imports. An answer that is damaged on the disk is asked for again.
+    through imports.
 
     Parameters
     ----------
@@ -138,10 +169,7 @@ def remember(kind, inputs, ask):
         A function of a module of this package. It is called with an empty folder (Path), may
         leave files there, and returns what JSON holds.
 
-    Raises
-    ------
-    CollectionError
-        If the disk is full or the cache cannot be read or written, and whatever `ask` raises.
+    It raises what `entry` does.
 
     Examples
     --------
@@ -150,45 +178,23 @@ def remember(kind, inputs, ask):
     >>> cache.remember("doubled", {"number": 21}, ask).value  # doctest: +SKIP
     [42]
     """
-    def build(folder):
-        start = time.monotonic()
-        value = ask(folder)
-        record = json.loads(json.dumps({  # as it will be read: JSON's keys are text
-            "value": value,
-            "files": {name: hashed(folder / name) for name in names(folder)},
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - start, 3),
-        }))
-        (folder / ANSWER).write_text(json.dumps(record | {"digest": digest(record)}))
-
-    key = {"inputs": content(inputs), "sources": sources(ask.__module__)}
-    folder = entry(kind, key, build, whole=lambda found: read(found) is not None)
-    record = read(folder)
-    if record is None:
-        raise CollectionError(f"the answer in {folder} was damaged while it was read", "run again")
-    return Answer(record["value"], folder, record["made"], record["seconds"])
-
-
-def read(folder):
-    """What `remember` wrote in a folder (dict); None if any byte of it or of its files differs."""
-    try:
-        record = json.loads((folder / ANSWER).read_text())
-        stated = record.pop("digest")
-        files = {name: hashed(folder / name) for name in record["files"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return record if digest(record) == stated and files == record["files"] else None
+    return entry(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
 
 
 def names(folder):
-    """The files below a folder, answer excepted (list of str, sorted)."""
+    """The files below a folder, the record of an entry excepted (list of str, sorted)."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(str(name) for name in files if str(name) != ANSWER)
+    return sorted(str(name) for name in files if str(name) != RECORD)
+
+
+def hashes(folder):
+    """The SHA-256 of each file of `names` (dict of str to str)."""
+    return {name: hashed(folder / name) for name in names(folder)}
 
 
 def hashed(path):
     """The SHA-256 of a file (hexadecimal)."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -200,7 +206,7 @@ def content(inputs):
         return [content(value) for value in inputs]
     if isinstance(inputs, Path):
         if inputs.is_dir():
-            return {name: hashed(inputs / name) for name in names(inputs)}
+            return hashes(inputs)
         return hashed(inputs)
     return inputs
 

@@ -1,8 +1,10 @@
 """The cache: built once, whole or not at all, and errors that say what to do."""
 
 import errno
+import json
 import multiprocessing
 import os
+import shutil
 import time
 
 import pytest
@@ -19,8 +21,8 @@ def test_an_entry_is_built_once(cache_folder):
         (folder / "a").write_text("x")
 
     first, second = cache.entry("kind", {"b": 1, "a": 2}, build), cache.entry("kind", {"a": 2, "b": 1}, build)
-    assert first == second and (first / "a").read_text() == "x" and built == [1]
-    assert cache.entry("kind", {"a": 3}, build) != first
+    assert first == second and (first.folder / "a").read_text() == "x" and built == [1]
+    assert cache.entry("kind", {"a": 3}, build).folder != first.folder
 
 
 def test_a_build_that_fails_leaves_nothing(cache_folder):
@@ -37,8 +39,8 @@ def test_what_a_killed_build_left_is_not_taken_for_a_result(cache_folder):
     leftover = cache_folder / "kind" / f".{cache.digest('key')}.building"
     leftover.mkdir(parents=True)
     (leftover / "half").write_text("x")
-    path = cache.entry("kind", "key", lambda folder: (folder / "whole").write_text("y"))
-    assert [each.name for each in path.iterdir()] == ["whole"]
+    folder = cache.entry("kind", "key", lambda folder: (folder / "whole").write_text("y")).folder
+    assert cache.names(folder) == ["whole"]
 
 
 def slow_build(folder):
@@ -54,7 +56,7 @@ def test_two_processes_build_one_entry_once(cache_folder):
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert len(list((cache_folder / "kind" / cache.digest("key")).iterdir())) == 1
+    assert len(cache.names(cache_folder / "kind" / cache.digest("key"))) == 1
 
 
 @pytest.mark.parametrize("code, words", [(errno.ENOSPC, "disk is full"), (errno.EROFS, "no permission"), (errno.EACCES, "no permission")])
@@ -147,16 +149,77 @@ DAMAGE = {
     "a number": lambda folder: (folder / "answer.json").write_text("3"), "no text": lambda folder: (folder / "answer.json").write_bytes(b"\xff"),
     "files of another kind": lambda folder: (folder / "answer.json").write_text('{"files": 3, "digest": ""}'),
     "file changed": lambda folder: (folder / "log").write_text("sAid"), "file emptied": lambda folder: os.truncate(folder / "log", 0),
-    "file gone": lambda folder: (folder / "sub/built.o").unlink(), "file a folder": lambda folder: ((folder / "log").unlink(), (folder / "log").mkdir())}
+    "file gone": lambda folder: (folder / "sub/built.o").unlink(), "file a folder": lambda folder: ((folder / "log").unlink(), (folder / "log").mkdir()),
+    "file more": lambda folder: (folder / "more").write_text("x"), "file moved": lambda folder: (folder / "log").rename(folder / "log2"),
+    "empty folder": lambda folder: (shutil.rmtree(folder), folder.mkdir()), "half": lambda folder: shutil.rmtree(folder / "sub"),
+    "of another key": lambda folder: change(folder, key="0" * 40)}
+
+
+def change(folder, **fields):
+    """Write the record of an entry with other fields, and a digest of it that is right."""
+    record = json.loads((folder / "answer.json").read_text()) | fields
+    del record["digest"]
+    (folder / "answer.json").write_text(json.dumps(record | {"digest": cache.digest(record)}))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_answer_is_made_again(package, damage):
+def test_a_damaged_answer_is_made_again_and_said_so(package, damage, caplog):
     folder = package().folder
+    assert package.asked == [1] and not caplog.messages
     DAMAGE[damage](folder)
     mended = package()
+    assert [str(folder) in message and "made again" in message for message in caplog.messages] == [True]
     assert mended.value == {"n": [2], "5": None} and mended.folder == folder and (folder / "log").read_text() == "said"
     assert package() == mended and len(package.asked) == 2
+
+
+def test_a_tree_is_checked_as_an_answer_is_and_a_build_that_fails_leaves_what_was_there(cache_folder, caplog):
+    def build(folder):
+        (folder / "deep").mkdir()
+        (folder / "deep/file.h").write_text("#define N 101376\n")
+        (folder / "deep/file.h").chmod(0o444)
+
+    def broken(folder):
+        raise OSError(28, "No space left on device")
+
+    path = cache.entry("trees", "key", build).folder / "deep/file.h"
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_text("#define N 228000\n")
+    path.chmod(0o444)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(CollectionError, match="disk is full"):
+        cache.entry("trees", "key", broken)
+    assert cache.held("trees", "key") is None
+    assert cache.entry("trees", "key", build).folder == path.parents[1] and path.read_text() == "#define N 101376\n"
+    assert len(caplog.messages) == 2
+
+
+def test_an_answer_of_an_older_form_is_read_and_a_tree_without_digests_is_made_again(package, caplog):
+    record = json.loads((package().folder / "answer.json").read_text())
+    del record["key"], record["digest"]
+    (package().folder / "answer.json").write_text(json.dumps(record | {"digest": cache.digest(record)}))
+    assert package().value["n"] == [1] and not caplog.messages
+    (package().folder / "answer.json").unlink()
+    assert package().value["n"] == [2] and "no digest" in caplog.text
+
+
+def test_all_that_is_written_is_synced_before_it_has_its_name(package, monkeypatch):
+    synced, path_of = [], lambda opened: os.readlink(f"/proc/self/fd/{opened}")
+    monkeypatch.setattr(cache.os, "fsync", lambda opened: synced.append(path_of(opened)))
+    folder = package().folder
+    inside, [last] = synced[:-1], synced[-1:]
+    assert {name.partition(".building")[2] for name in inside} == {"", "/log", "/sub", "/sub/built.o", "/answer.json"}
+    assert last == str(folder.parent)
+
+
+def test_a_warm_cache_is_only_read(package, monkeypatch):
+    first = package()
+    for name in ("mkdir", "rename", "write_text", "unlink"):
+        monkeypatch.setattr(cache.Path, name, lambda *_, **__: pytest.fail("a warm cache was written to"))
+    monkeypatch.setattr(cache.fcntl, "flock", lambda *_: pytest.fail("a warm cache was locked"))
+    assert package() == first
 
 
 def test_what_fails_is_not_remembered(package, monkeypatch):

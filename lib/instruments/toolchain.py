@@ -70,7 +70,7 @@ def find():
         for wheel in pinned:
             wheels.extract(wheels.wheel(wheel.name, wheel.version), folder)
 
-    tree = cache.entry("toolchains", sorted(wheel.sha256 for wheel in pinned), unpack)
+    tree = cache.entry("toolchains", sorted(wheel.sha256 for wheel in pinned), unpack).folder
     nvcc = next(wheel for wheel in pinned if wheel.name == "nvidia-cuda-nvcc")
     requirements = tuple(wheel.requirement for wheel in pinned)
     return Toolchain(tree / "nvidia" / "cu13", nvcc.version, requirements)

@@ -1,19 +1,10 @@
 """Storage formats of weights: bytes of a block, and the mixes that llama.cpp makes of them."""
 
-# Format to (weights in a block, bytes of a block). GGUF's are the structs of ggml-common.h; NVFP4
-# is 16 E2M1 values and an E4M3 scale; MXFP4 is 32 E2M1 values and an E8M0 scale (OCP
-# Microscaling 1.0); fp8 is E4M3 with a float32 scale for each 128 x 128 tile.
-BLOCKS = {
-    "f32": (1, 4), "bf16": (1, 2), "f16": (1, 2), "fp8": (128 * 128, 128 * 128 + 4),
-    "nvfp4": (16, 9), "mxfp4": (32, 17), "q8_0": (32, 34), "q4_0": (32, 18), "q2_k": (256, 84),
-    "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
-    "iq2_xxs": (256, 66), "iq2_xs": (256, 74), "iq2_s": (256, 82), "iq3_xxs": (256, 98),
-    "iq3_s": (256, 110), "iq4_xs": (256, 136), "iq4_nl": (32, 18), "iq1_s": (256, 50),
-    "iq1_m": (256, 56),
-}
-CACHED = {"bf16": 2.0, "q8_0": 34 / 32, "fp8": 1.0, "q4_0": 18 / 32}  # bytes of a cached value
-MIXES = {"q3_k_s": "q3_k", "q3_k_m": "q3_k", "q4_k_s": "q4_k", "q4_k_m": "q4_k", "q6_k": "q6_k",
-         "q8_0": "q8_0"}
+import tomllib
+from pathlib import Path
+
+DATA = tomllib.loads(Path(__file__).with_name("formats.toml").read_text())
+BLOCKS, CACHED, MIXES = DATA["blocks"], DATA["cached"], DATA["mixes"]
 KEPT = ("norm", "bias", "router", "small")  # what llama.cpp leaves in float32
 
 

@@ -25,13 +25,7 @@ def facts():
 
 
 def config(name):
-    """The configuration of a model (dict).
-
-    Raises
-    ------
-    CollectionError
-        If it is not recorded.
-    """
+    """The configuration of a model (dict); an error if it is not recorded."""
     if name not in (known := facts()["models"]):
         raise CollectionError(f"no model {name!r} is recorded", f"name one of: {', '.join(known)}")
     return known[name]["config"]
@@ -141,8 +135,9 @@ def tensors(name):
     return listed(name).copy()
 
 
-def sized(name, recipe):
-    """`tensors` with the format and the bytes of each under a recipe.
+@once
+def stored(name, recipe):
+    """`tensors` with the format and the bytes of each under a recipe; shared, not to be changed.
 
     A recipe is one of models.json (ordered rules of pattern and format, of which the first that
     matches wins; ``rest`` is what closes the published total), or a mix of llama.cpp's.
@@ -152,12 +147,6 @@ def sized(name, recipe):
     CollectionError
         If the model or the recipe is not known, or the recipe says nothing of a tensor.
     """
-    return stored(name, recipe).copy()
-
-
-@once
-def stored(name, recipe):
-    """`sized`, shared: not to be changed."""
     table, recipes = tensors(name), facts()["recipes"]
     known = recipes.get(recipe)
     if known is None and recipe not in formats.MIXES:
@@ -194,14 +183,8 @@ def cache_bytes(name, context, element=2.0):
     """Bytes that one sequence of `context` tokens keeps between steps.
 
     Sliding layers keep at most their window, latent attention keeps its compressed vector,
-    recurrent layers a float32 state of fixed size.
-
-    `element` is the bytes of a cached value (`formats.CACHED`).
-
-    Raises
-    ------
-    CollectionError
-        If a number is negative.
+    recurrent layers a float32 state of fixed size. `element` is the bytes of a cached value
+    (`formats.CACHED`). An error if a number is negative.
     """
     if context < 0 or element < 0:
         raise CollectionError(f"a cache of {context} tokens at {element} bytes a value cannot be",

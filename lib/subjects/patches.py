@@ -3,8 +3,8 @@
 import os
 import re
 import subprocess
-import tempfile
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import unidiff
@@ -21,7 +21,8 @@ class Patch:
     """A unified diff with a header of ``What:``, ``Why:``, ``Base:`` and ``Licence:`` lines.
 
     `path` is a file, or a name that is looked up in patches/; an error if there is none, it is no
-    unified diff, or its header is incomplete.
+    unified diff of text, its hunks overlap, its header is incomplete, or it names a file outside
+    the tree.
     """
 
     def __init__(self, path):
@@ -40,10 +41,23 @@ class Patch:
         try:
             self.parsed = unidiff.PatchSet(self.text)
         except unidiff.UnidiffParseError as error:
-            raise CollectionError(f"{path.name} is no unified diff: {error}",
-                                  "make it anew with diff -U1") from error
+            self.refuse(f"is no unified diff: {error}")
         if not self.parsed:
-            raise CollectionError(f"{path.name} changes nothing", "make it anew with diff -U1")
+            self.refuse("changes nothing")
+        for file in self.parsed:
+            for name in (file.path, file.source_file, file.target_file):
+                if name != "/dev/null" and (name.startswith("/") or ".." in Path(name).parts):
+                    self.refuse(f"names {name}, which is outside the tree")
+            if file.is_binary_file:
+                self.refuse(f"changes {file.path} as a binary file, and only text is patched")
+            if any(next.source_start < hunk.source_start + hunk.source_length
+                   for hunk, next in pairwise(file)):
+                self.refuse(f"has hunks of {file.path} that overlap")
+
+    def refuse(self, reason):
+        """Raise an error that says what the diff is or does."""
+        raise CollectionError(f"{self.path.name} {reason}",
+                              "make it anew with diff -U1, from the top folder of its base")
 
     @property
     def files(self):
@@ -81,10 +95,12 @@ class Patch:
 
     def turn(self, tree, wanted, *direction):
         """Have git apply it in a direction, if it is `wanted` to the tree."""
-        missing = [name for name in self.files if not Path(tree, name).is_file()]
-        if missing:
+        top = Path(tree).resolve()
+        if missing := [name for name in self.files if not (top / name).is_file()
+                       or not (top / name).resolve().is_relative_to(top)]:
             raise CollectionError(
-                f"{self.path.name} changes {', '.join(missing)}, which {tree} does not have",
+                f"{self.path.name} changes {', '.join(missing)}, which {tree} does not have, or "
+                "only as a link that leads out of it",
                 f"its base is {self.header['Base']}: is this tree of that version?")
         verb, state = "revert" if direction else "apply", self.state(tree)
         if state not in (wanted, FAILS):
@@ -92,10 +108,9 @@ class Patch:
                                   "nothing: it was not applied here" if direction else
                                   "nothing: it is applied already")
         if said := self.git(tree, *direction):
-            reason = self.reason(tree, said)
             raise CollectionError(
-                f"{self.path.name} does not {verb} ({reason}); the tree is as it was",
-                f"compare the tree with the base of the patch: {self.header['Base']}")
+                f"{self.path.name} does not {verb} ({self.reason(tree, said)}); the tree is as it "
+                "was", f"compare the tree with the base of the patch: {self.header['Base']}")
 
     def reason(self, tree, said):
         """What git's words come to: the first hunk that fails, and the line that the file lacks."""
@@ -103,26 +118,33 @@ class Patch:
         if not found:
             return said.strip().splitlines()[0].removeprefix("error: ")
         file = next(file for file in self.parsed if file.path == found[1])
+        number, hunk = next((number, hunk) for number, hunk in enumerate(file, 1)
+                            if int(found[2]) in (hunk.source_start, hunk.target_start))
         lines = Path(tree, file.path).read_text().splitlines()
-        for number, hunk in enumerate(file, 1):
-            if str(hunk.source_start) == found[2] or str(hunk.target_start) == found[2]:
-                old = [line.value.rstrip("\n") for line in hunk if line.line_type in " -"]
-                lacks = next((line for line in old if line not in lines), None)
-                why = "its lines are all there, but not together" if lacks is None else \
-                    f"this line is not in the file: {lacks.strip()!r}"
-                return f"{file.path}, hunk {number}: {why}"
-        return f"{file.path}, line {found[2]}"
+        lacks = (line.value.rstrip("\n") for line in hunk if line.line_type in " -")
+        line = next((line for line in lacks if line not in lines), None)
+        why = "its lines are all there, but not together" if line is None else \
+            f"this line is not in the file: {line.strip()!r}"
+        return f"{file.path}, hunk {number}: {why}"
 
     def git(self, tree, *options):
-        """What git says when it applies the diff to a tree; empty if it does (str)."""
+        """What git says when it applies the diff to a tree; empty if it does (str).
+
+        A file keeps its line ends: to one that has CRLF the lines of the diff are given with CRLF.
+        """
+        diff = ""
+        for file in self.parsed:
+            target = Path(tree, file.path)
+            ends = "\r\n" if target.is_file() and b"\r\n" in target.read_bytes() else "\n"
+            diff += f"--- {file.source_file}\n+++ {file.target_file}\n"
+            diff += "".join(str(hunk).replace("\n", ends) for hunk in file)
         # With --unidiff-zero a hunk without context behind it need not stand at a file's end.
-        command = ["git", "apply", "--unidiff-zero", "--whitespace=nowarn", *options,
-                   self.path.absolute()]
+        command = ["git", "apply", "--unidiff-zero", "--whitespace=nowarn", *options, "-"]
         # A tree in some other checkout is none of that checkout's.
         apart = {"GIT_CEILING_DIRECTORIES": str(Path(tree).resolve().parent), "LC_ALL": "C"}
-        done = subprocess.run(command, cwd=tree, env=os.environ | apart,
-                              capture_output=True, text=True)
-        return (done.stderr or "git gave no reason") if done.returncode else ""
+        done = subprocess.run(command, cwd=tree, env=os.environ | apart, input=diff.encode(),
+                              capture_output=True)
+        return (done.stderr.decode() or "git gave no reason") if done.returncode else ""
 
 
 @contextmanager
@@ -130,17 +152,10 @@ def patched(tree, *names, files=()):
     """A scratch copy (Path) of the files of a tree that patches change, with them applied.
 
     The tree stays as it is. `names` are files of patches/, applied in this order; `files` are more
-    files to copy. An error if a patch does not apply.
+    files to copy. An error if the tree lacks one, or a patch does not apply.
     """
     chosen = [Patch(name) for name in names]
     wanted = dict.fromkeys([*files, *(name for patch in chosen for name in patch.files)])
-    if not wanted:
-        with tempfile.TemporaryDirectory(prefix="sm12x-") as nothing:
-            yield Path(nothing)
-        return
-    if missing := [name for name in wanted if not Path(tree, name).is_file()]:
-        raise CollectionError(f"{tree} does not have {', '.join(missing)}",
-                              "name a tree of the version that the patches are for")
     with wheels.scratch(tree, *wanted) as copy:
         for patch in chosen:
             patch.apply(copy)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,12 +34,13 @@ def find(source=""):
                 f"{asked} is not a TensorRT-LLM checkout: it has no folder tensorrt_llm",
                 "name the top folder of the checkout, or leave trtllm_src and TRTLLM_SRC empty")
         return Path(asked)
-    fetched = cache.root() / "tensorrt-llm" / cache.digest([REPOSITORY, REVISION])
-    return fetched if fetched.is_dir() else installed()
+    fetched = cache.held("tensorrt-llm", [REPOSITORY, REVISION])  # if every byte is as it was
+    return fetched.folder if fetched else installed()
 
 
 def fetch(repository=REPOSITORY, revision=REVISION):
-    """Fetch the folders that notebooks read, at one revision (Path); None without a network."""
+    """Fetch the folders that notebooks read, at one revision (Path); None without a network, or
+    into a cache that is read-only."""
     quiet = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
 
     def checkout(folder):
@@ -51,8 +53,13 @@ def fetch(repository=REPOSITORY, revision=REVISION):
         git("sparse-checkout", "set", *FOLDERS)
         git("fetch", "--quiet", "--depth", "1", "--filter=blob:none", "origin", revision)
         git("checkout", "--quiet", "FETCH_HEAD")
+        shutil.rmtree(folder / ".git")
 
     try:
-        return cache.entry("tensorrt-llm", [repository, revision], checkout)
+        return cache.entry("tensorrt-llm", [repository, revision], checkout).folder
     except (subprocess.SubprocessError, FileNotFoundError):
         return None
+    except CollectionError as error:
+        if error.__cause__.errno in cache.NO_WRITE:
+            return None
+        raise

@@ -1,8 +1,10 @@
 """The upstream packages that are examined: pinned, fetched, verified, unpacked, copied."""
 
 import gzip
+import logging
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -21,10 +23,14 @@ from lib import cache, environment
 from lib.errors import CollectionError
 
 PINS = Path(__file__).with_name("wheels.toml")
+LOG = logging.getLogger(__name__)
+# An index that accepts and never answers is given up after two times 12 seconds.
 PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-       "--disable-pip-version-check"]
-sha256 = cache.hashed
+       "--disable-pip-version-check", "--no-input", "--timeout=12", "--retries=1"]
+NETWORK = "check the network (or pip's index settings) and run again; what has arrived is kept"
+SILENT = "check the network, and the index that pip is set to; run again: what has arrived is kept"
 UNTRUSTED = "do not use this file; compare its source with the pin in lib/subjects/wheels.toml"
+sha256 = cache.hashed
 
 
 @dataclass(frozen=True)
@@ -60,68 +66,61 @@ def pins():
     return [wheel for wheel in wheels if wheel.platform in ("any", platform.machine())]
 
 
-def versions(name):
-    """The versions of a package that are pinned for this machine (list of str)."""
-    return [wheel.version for wheel in pins() if wheel.name == name]
-
-
 def pin(name, version):
     """The pin of a wheel (`Wheel`); an error with the pinned versions if this one is not."""
-    for wheel in pins():
-        if (wheel.name, wheel.version) == (name, version):
-            return wheel
-    known = ", ".join(f"{name}=={each}" for each in sorted(versions(name))) or "no version of it"
+    known = {wheel.version: wheel for wheel in pins() if wheel.name == name}
+    if version in known:
+        return known[version]
+    listed = ", ".join(f"{name}=={each}" for each in sorted(known)) or "no version of it"
     raise CollectionError(
-        f"{name}=={version} is not pinned for {platform.machine()} (pinned: {known})",
+        f"{name}=={version} is not pinned for {platform.machine()} (pinned: {listed})",
         "choose a pinned version, or add its file, size and sha256 to lib/subjects/wheels.toml")
 
 
-def check(wheel, path, next_step):
-    """Hold a file against its pin, byte count first; if it differs, an error with `next_step`."""
+def difference(wheel, path):
+    """How a file differs from its pin, byte count first (str); empty if it does not."""
     if (size := path.stat().st_size) != wheel.bytes:
-        raise CollectionError(f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: "
-                              "truncated, or another file", next_step)
+        return (f"{wheel.file} has {size:,} bytes, its pin says {wheel.bytes:,}: "
+                "truncated, or another file")
     if (found := cache.hashed(path)) != wheel.sha256:
-        raise CollectionError(f"{wheel.file} has the wrong hash: sha256 {found}, "
-                              f"its pin says {wheel.sha256}", next_step)
+        return f"{wheel.file} has the wrong hash: sha256 {found}, its pin says {wheel.sha256}"
+    return ""
 
 
 def fetch(wheel):
-    """Have pip download a wheel into the cache; a file that fails verification never enters it.
+    """Have pip download a wheel into the cache (Path); what differs from its pin never enters it.
 
-    Raises
-    ------
-    CollectionError
-        With no network, a wrong hash, a truncated file, or a disk that is full or read-only.
+    An error with no network, a wrong hash, a truncated file, or a disk that is full or read-only.
     """
     folder = wheel.path.parent
-    with cache.disk_errors(folder):
+    with cache.disk_errors(wheel.path):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as unfinished:
             arrived = download(wheel, Path(unfinished))
-            check(wheel, arrived, "nothing was kept; run again, and if it comes back the index "
-                                  "serves another file: do not use it")
+            if wrong := difference(wheel, arrived):
+                raise CollectionError(wrong, "nothing was kept; run again, and if it comes back "
+                                             "the index serves another file: do not use it")
             folder.mkdir(exist_ok=True)
+            cache.sync(arrived)
             os.replace(arrived, wheel.path)
+            cache.sync(folder, folder.parent)
     return wheel.path
 
 
 def download(wheel, folder):
-    """Have pip bring the file of a pin into a folder (Path); pip's first error if it cannot."""
+    """Have pip bring the file of a pin into a folder (Path); `refusal` if it cannot."""
     wanted = ["--only-binary=:all:", wheel.requirement]
     if wheel.file.endswith(".tar.gz"):
         # To read its metadata pip runs a source package's build backend: its hash comes first.
         hashed = folder / "hashed.txt"
         hashed.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
         wanted = [f"--no-binary={wheel.name}", "--requirement", hashed]
+    settings = environment.without_pip_settings() | {"TMPDIR": str(folder)}  # on the same disk
     done = subprocess.run([*PIP, "--dest", folder, *wanted], capture_output=True, text=True,
-                          env=environment.without_pip_settings() | {"NO_COLOR": "1"})
+                          env=settings)
     if done.returncode:
-        lines = done.stderr.splitlines() or [f"pip ended with status {done.returncode}"]
-        reason = next((line for line in lines if line.startswith("ERROR")), lines[0])
-        raise CollectionError(
-            f"pip could not fetch {wheel.file}: {reason.removeprefix('ERROR: ')}",
-            "check the network (or pip's index settings) and run again; what has arrived is kept")
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)  # its colours
+        raise refusal(wheel, said) from None
     arrived = folder / wheel.file
     if not arrived.is_file():
         names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -130,35 +129,42 @@ def download(wheel, folder):
     return arrived
 
 
-def wheel(name, version, verify=False):
-    """The path of a pinned wheel (Path), fetched if it is not in the cache yet.
+def refusal(wheel, said):
+    """What pip's words on its way out come to: an error about the disk, the index or the file."""
+    if full := re.search(r"\[Errno (\d+)\] (?:No space left|Disk quota)", said):
+        return OSError(int(full[1]), "no space left", str(wheel.path))
+    if broken := re.search(r"connection broken by '(.*)': ", said):
+        reason = re.split(r": |\] |\('", broken[1])[-1].partition(" (")[0].strip("'\"). ")
+        return CollectionError(f"{wheel.file} could not be fetched: the package index does not "
+                               f"answer ({reason})", SILENT)
+    lines = said.strip().splitlines() or ["it said nothing"]
+    stated = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+    reason = lines[-1] if stated == "ERROR: Exception:" else stated.removeprefix("ERROR: ")
+    return CollectionError(f"pip could not fetch {wheel.file}: {reason}", NETWORK)
 
-    With `verify` the file is hashed again even if it is there; its size is always compared.
 
-    Raises
-    ------
-    CollectionError
-        If the pin is unknown, the file cannot be had, or it is damaged.
+@once
+def wheel(name, version):
+    """The path of a pinned wheel (Path), fetched if it is not in the cache, or is damaged there.
+
+    Its bytes are held against the pin once in each process. An error if the pin is unknown, or the
+    file cannot be had.
     """
     pinned = pin(name, version)
     with cache.disk_errors(pinned.path):
         if not pinned.path.is_file():
             return fetch(pinned)
-        if verify or pinned.path.stat().st_size != pinned.bytes:
-            check(pinned, pinned.path,
-                  f"delete {pinned.path.parent} and run again to fetch it anew")
+        if damage := difference(pinned, pinned.path):
+            LOG.warning("%s; it is fetched again", damage)
+            return fetch(pinned)
     return pinned.path
 
 
 def extract(archive, folder):
-    """Unpack a wheel or a source package so that no path leaves the folder.
+    """Unpack a wheel or a source package so that no path leaves the folder, its files read-only.
 
-    Files become read-only; which of them are executable is kept.
-
-    Raises
-    ------
-    CollectionError
-        If a member is absolute, climbs out of the folder or is a link, or the archive is damaged.
+    An error if a member is absolute, climbs out of the folder or is a link, or the archive is
+    damaged.
     """
     unpack = untar if archive.name.endswith(".tar.gz") else unzip
     try:
@@ -180,17 +186,13 @@ def unzip(archive, folder):
     """`extract` for a wheel."""
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
-            mode = member.external_attr >> 16
-            target = (folder / member.filename).resolve()
-            inside = target.is_relative_to(folder) and not member.filename.startswith(("/", "\\"))
-            if stat.S_ISLNK(mode) or not inside:
-                raise unsafe(archive, member.filename)
-            if member.is_dir():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with opened.open(member) as packed, open(target, "wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked, 1 << 20)
-            target.chmod(0o555 if mode & 0o100 else 0o444)
+            name, mode = member.filename, member.external_attr >> 16
+            inside = (folder / name).resolve().is_relative_to(folder)
+            if stat.S_ISLNK(mode) or not inside or name.startswith(("/", "\\")):
+                raise unsafe(archive, name)
+            unpacked = Path(opened.extract(member, folder))
+            if not member.is_dir():
+                unpacked.chmod(0o555 if mode & 0o100 else 0o444)
 
 
 def untar(archive, folder):
@@ -202,22 +204,31 @@ def untar(archive, folder):
             path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
 
 
+@once
 def source(name, version):
-    """The unpacked tree of a pinned wheel (``Path``): shared and read-only (see `scratch`)."""
-    pinned = pin(name, version)
-    return cache.entry("trees", pinned.sha256, lambda folder: extract(wheel(name, version), folder))
+    """The unpacked tree of a pinned wheel (``Path``): shared and read-only (see `scratch`).
+
+    Every byte of it is checked once in each process.
+    """
+    def build(folder):
+        extract(wheel(name, version), folder)
+
+    return cache.entry("trees", pin(name, version).sha256, build).folder
 
 
 @contextmanager
 def scratch(tree, *files):
-    """A private, writable copy (Path) of some files of a tree, gone at the end of the block.
+    """A private, writable copy (Path) of files of a tree, by their paths, gone after the block.
 
-    `files` are paths in the tree; none means all of it.
+    An error if the tree lacks one, or a path leads out of it.
     """
-    every = (path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
-    with tempfile.TemporaryDirectory(prefix="sm12x-") as copy:
-        for name in files or every:
-            target = Path(copy, name)
+    with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
+        copy = Path(folder).resolve()
+        for name in files:
+            target = (copy / name).resolve()
+            if not (Path(tree, name).is_file() and target.is_relative_to(copy)):
+                raise CollectionError(f"{tree} does not have {name}, or it is outside",
+                                      "name a file of a tree of the version that is meant")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(tree / name, target)
-        yield Path(copy)
+            shutil.copyfile(Path(tree, name), target)
+        yield copy

@@ -65,7 +65,7 @@ def test_the_crossing_is_the_first_step_that_arithmetic_limits(name):
 
 
 def test_a_dense_model_reads_all_but_its_embedding():
-    table = models.sized("Llama-3.3-70B", "bf16").set_index("tensor")["bytes"]
+    table = models.stored("Llama-3.3-70B", "bf16").set_index("tensor")["bytes"]
     read = roofline.step_bytes("Llama-3.3-70B", "bf16").sum()
     assert read == pytest.approx(table.sum() - table["embed"], rel=1e-6)
 

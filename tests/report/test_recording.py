@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,7 +110,7 @@ def test_a_bad_name_is_refused_before_anything_runs(tmp_path):
     assert done.returncode == 1 and "cannot be the name" in done.stdout and "make record NAME=" in done.stdout
 
 
-def test_a_subject_that_cannot_be_had_is_said_and_a_damaged_one_stops(index, monkeypatch, capsys):  # noqa: F811
+def test_a_subject_that_cannot_be_had_is_said_and_a_damaged_one_is_fetched_again(index, monkeypatch, capsys, caplog):  # noqa: F811
     _, pinned = index
     nowhere = wheels.Wheel("nowhere", "2.0", "any", "subject", "nowhere-2.0-py3-none-any.whl", 1, "0" * 64)
     monkeypatch.setattr(wheels, "pins", lambda: [nowhere, pinned])
@@ -119,9 +120,33 @@ def test_a_subject_that_cannot_be_had_is_said_and_a_damaged_one_stops(index, mon
     assert list(missing) == ["nowhere==2.0"] and "pip could not fetch" in missing["nowhere==2.0"]
     assert "nowhere==2.0 CANNOT BE HAD" in said and "pkg==1.0 fetched" in said and "next: check the network" in said
     assert commands.fetch(), "make test fetches strictly"
+    right = pinned.path.read_bytes()
     pinned.path.write_bytes(b"?" * pinned.bytes)
-    with pytest.raises(CollectionError, match="wrong hash"):
-        commands.fetch()
+    wheels.wheel.cache_clear()
+    assert list(commands.fetch()) == ["nowhere==2.0"] and pinned.path.read_bytes() == right
+    assert "wrong hash" in caplog.text and "fetched again" in caplog.text
+
+
+def test_where_the_index_never_answers_the_rest_is_not_asked_for_and_an_interrupt_ends_the_wait(index, monkeypatch, tmp_path):  # noqa: F811
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
+        monkeypatch.setenv("SM12X_CACHE", str(tmp_path / "empty"))
+        words, keywords = command("report", outputs=tmp_path / "out")
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords)
+        server.settimeout(60)
+        with server.accept()[0]:
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "is as it was" in output and time.monotonic() - began < 20
+        monkeypatch.setattr(wheels, "PIP", [word.replace("=12", "=1") for word in wheels.PIP])
+        monkeypatch.setattr(wheels, "pins", lambda: [wheels.Wheel("pkg", f"{i}.0", "any", "subject", f"pkg-{i}.0-py3-none-any.whl", 1, f"{i}") for i in range(20)])
+        monkeypatch.setattr(tensorrt_llm, "find", lambda: "a checkout")
+        began = time.monotonic()
+        missing = commands.fetch()
+        assert len(missing) == 20 and all("does not answer" in reason for reason in missing.values()) and time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)

@@ -38,7 +38,7 @@ def test_working_space_is_what_a_log_of_a_load_says():
 
 
 def test_a_mix_gives_as_many_tensors_of_a_format_as_a_log_of_a_load_says():
-    counts = models.sized("Llama-3.3-70B", "q4_k_m")["format"].value_counts()
+    counts = models.stored("Llama-3.3-70B", "q4_k_m")["format"].value_counts()
     assert {form: int(counts[form]) for form in ("q4_k", "q5_k", "q6_k")} == {"q4_k": 441, "q5_k": 40, "q6_k": 81}
 
 
@@ -53,7 +53,7 @@ def test_m25_at_nvfp4_is_nowhere_near_the_account():
 def test_a_mix_of_a_published_size_lies_between_mixes_that_are_computed(recipe, name, least, most):
     """A total in GB for GiB, or of another file, would not."""
     assert models.weight_bytes(name, least) < models.weight_bytes(name, recipe) < models.weight_bytes(name, most)
-    widest = models.sized(name, recipe)
+    widest = models.stored(name, recipe)
     assert (8 * widest["bytes"] / widest["elements"])[widest["part"] == "experts"].between(2.6, 6.6).all()
 
 
@@ -73,7 +73,7 @@ def test_a_cache_grows_with_its_context_and_never_faster_than_in_proportion(name
 @settings(deadline=None)
 @given(name=some.sampled_from(NAMES), recipe=some.sampled_from(sorted(explorer.FORMATS)))
 def test_a_recipe_covers_every_tensor_within_its_widest_and_narrowest_format(name, recipe):
-    table = models.sized(name, recipe)
+    table = models.stored(name, recipe)
     assert not table["format"].isna().any() and (table["bytes"] > 0).all()
     narrow, wide = (choose(table["format"].map(formats.bits)) / 8 for choose in (min, max))
     assert narrow <= table["bytes"].sum() / table["elements"].sum() <= wide
@@ -87,7 +87,7 @@ def test_a_token_reads_no_more_than_there_is(name):
     assert table["part"].eq("head").any()
 
 
-@pytest.mark.parametrize("call", [lambda: models.tensors("GPT-9"), lambda: models.sized("gpt-oss-20b", "nvfp5"),
+@pytest.mark.parametrize("call", [lambda: models.tensors("GPT-9"), lambda: models.stored("gpt-oss-20b", "nvfp5"),
                                   lambda: models.cache_bytes("gpt-oss-20b", -1), lambda: models.cache_bytes("gpt-oss-20b", 1, -2.0)])
 def test_what_cannot_be_is_refused_with_a_next_step(call):
     with pytest.raises(CollectionError) as refused:
@@ -98,7 +98,7 @@ def test_what_cannot_be_is_refused_with_a_next_step(call):
 def test_a_recipe_that_says_nothing_of_a_tensor_is_refused(monkeypatch):
     monkeypatch.setitem(models.facts()["recipes"], "half", {"says": "attention alone", "rules": [["attn", "bf16"]]})
     with pytest.raises(CollectionError, match="says nothing of .*expert.gate"):
-        models.sized("gpt-oss-20b", "half")
+        models.stored("gpt-oss-20b", "half")
 
 
 def test_every_recorded_fact_has_a_link():

@@ -84,17 +84,60 @@ def test_of_two_files_neither_is_changed_if_one_does_not_fit(tmp_path):
     assert (tree / "a.txt").read_text().splitlines() == BEFORE
 
 
-@pytest.mark.parametrize("name", ["../victim.txt", "link/victim.txt"])
-def test_nothing_outside_the_tree_is_written(tmp_path, name):
-    """A path that climbs out of the tree, and one that goes through a link: both are refused, and nothing is written."""
+@pytest.mark.parametrize("name", ["link/victim.txt", "victim.link"])
+@pytest.mark.parametrize("how", ["apply", "revert"])
+def test_nothing_outside_the_tree_is_written_through_a_link(tmp_path, name, how):
+    """A folder, or a file, that is a link out of the tree: refused in a sentence, and the file outside stays."""
     (tmp_path / "outside").mkdir()
-    tree = tree_of(tmp_path, BEFORE)
+    tree, victim = tree_of(tmp_path, BEFORE), tmp_path / "outside/victim.txt"
     (tree / "link").symlink_to(tmp_path / "outside")
-    for victim in (tmp_path / "victim.txt", tmp_path / "outside/victim.txt"):
-        victim.write_text("one\ntwo\nthree\n")
+    (tree / "victim.link").symlink_to(victim)
+    victim.write_text("one\ntwo\nthree\n" if how == "apply" else "one\ntwo\nnew\nthree\n")
+    before = victim.read_bytes()
+    with pytest.raises(CollectionError, match="a link that leads out"):
+        getattr(patch_of(tmp_path, BEFORE, AFTER, name), how)(tree)
+    assert victim.read_bytes() == before
+
+
+HUNK = "@@ -1,3 +1,4 @@\n one\n two\n+new\n three\n"
+
+
+@pytest.mark.parametrize("files", [("a/../victim.txt", "b/../victim.txt"), ("a/x/../../victim.txt",) * 2, ("{outside}/victim.txt",) * 2,
+                                   ("a/file.txt", "b/../victim.txt"), ("a/../victim.txt", "b/file.txt"), ("/dev/null", "b/../victim.txt")])
+def test_a_patch_that_names_a_file_outside_is_refused_and_writes_nothing_anywhere(tmp_path, files):
+    tree_of(tmp_path, BEFORE)
+    (tmp_path / "victim.txt").write_text("one\ntwo\nthree\n")
+    old, new = (name.format(outside=tmp_path) for name in files)
+    (tmp_path / "the.diff").write_text(f"{HEADER}--- {old}\n+++ {new}\n{HUNK}")
+    with pytest.raises(CollectionError, match=r"names .*victim.txt, which is outside the tree"):
+        patches.Patch(tmp_path / "the.diff")
+    assert (tmp_path / "victim.txt").read_text() == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("name", [r'"a/\056\056/victim.txt"', '"a/..\\057victim.txt"'])
+def test_a_quoted_path_is_no_way_out(tmp_path, name):
+    tree = tree_of(tmp_path, BEFORE)
+    (tmp_path / "victim.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "the.diff").write_text(f"{HEADER}--- {name}\n+++ {name.replace('a/', 'b/', 1)}\n{HUNK}")
     with pytest.raises(CollectionError):
-        patch_of(tmp_path, BEFORE, AFTER, name).apply(tree)
-    assert {path.read_text() for path in tmp_path.rglob("victim.txt")} == {"one\ntwo\nthree\n"}
+        patches.Patch(tmp_path / "the.diff").apply(tree)
+    assert (tmp_path / "victim.txt").read_text() == "one\ntwo\nthree\n"
+
+
+@settings(deadline=None)
+@given(before=lines, after=lines, in_tree=some.sampled_from(["\n", "\r\n"]), in_patch=some.sampled_from(["\n", "\r\n"]))
+def test_a_file_keeps_its_line_ends_whatever_those_of_the_patch(tmp_path_factory, before, after, in_tree, in_patch):
+    assume(before != after)
+    folder = tmp_path_factory.mktemp("p")
+    tree, path = tree_of(folder, before), patch_of(folder, before, after).path
+    path.write_bytes(path.read_bytes().replace(b"\n", in_patch.encode()))
+    file, patch = tree / "file.txt", patches.Patch(path)
+    bytes_of = lambda lines: "".join(line + in_tree for line in lines).encode()
+    file.write_bytes(bytes_of(before))
+    patch.apply(tree)
+    assert file.read_bytes() == bytes_of(after) and patch.state(tree) == patches.APPLIED
+    patch.revert(tree)
+    assert file.read_bytes() == bytes_of(before)
 
 
 def test_a_tree_inside_another_checkout_is_none_of_its(tmp_path):
@@ -106,7 +149,10 @@ def test_a_tree_inside_another_checkout_is_none_of_its(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     ("no diff at all", "no What, Why, Base, Licence"), (HEADER + "nothing", "changes nothing"),
-    (HEADER + "--- a/f\n+++ b/f\n@@ -1,2 +1,9 @@\n a\n", "no unified diff")])
+    (HEADER + "--- a/f\n+++ b/f\n@@ -1,2 +1,9 @@\n a\n", "no unified diff"),
+    (HEADER + "diff --git a/x.bin b/x.bin\nindex 1..2 100644\nGIT binary patch\nliteral 3\nKcmZP&U|;|M0fYbm\n\n", "x.bin as a binary file"),
+    (HEADER + "diff --git a/x b/x\nBinary files a/x and b/x differ\n", "x as a binary file"),
+    (HEADER + "--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n@@ -2,2 +2,2 @@\n-b\n+d\n e\n", "hunks of f that overlap")])
 def test_a_bad_patch_is_refused(tmp_path, text, words):
     (tmp_path / "bad.diff").write_text(text)
     with pytest.raises(CollectionError, match=words):
