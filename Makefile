@@ -28,6 +28,7 @@ help:
 	@echo 'make lab L="--ip=0.0.0.0"       JupyterLab on the notebooks, with options of yours'
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
+	@echo "SM12X_START_TIMEOUT=1200        before any of these: the seconds that a kernel may take to start, 600 if unset"
 	@echo "make clean                      remove what was built here; the cache of downloads stays"
 
 # Asked each time, in a tenth of a second: a torch that $(PYTHON) has is used and left alone, and the environment is remade if that changes.

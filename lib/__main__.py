@@ -50,6 +50,7 @@ def main():
     os.environ.update(runner.environment(Path(sys.prefix) / "jupyter"))
     arguments.outputs.mkdir(parents=True, exist_ok=True)
     try:
+        runner.start_seconds()  # a wrong one is refused before anything begins
         sys.exit(bool(arguments.run(arguments)))
     except CollectionError as error:
         console.warn(str(error))
