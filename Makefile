@@ -21,6 +21,7 @@ help:
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
 	@echo "make soak SECONDS=600           kill, fill and corrupt runs at random, and see that the last report stays"
+	@echo "SM12X_START_TIMEOUT=1200        before any of these: the seconds that a kernel may take to start, 600 if unset"
 	@echo "make clean                      remove what was built here; the cache of downloads stays"
 
 # Asked each time, in a tenth of a second: a torch that $(PYTHON) has is used and left alone, and the environment is remade if that changes.

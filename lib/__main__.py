@@ -71,6 +71,7 @@ def main():
     watch = guard.start()
     try:
         arguments.outputs.mkdir(parents=True, exist_ok=True)
+        runner.start_seconds()  # a wrong one is refused before anything begins
         sys.exit(bool(arguments.run(arguments)))
     except CollectionError as error:
         console.warn(str(error))

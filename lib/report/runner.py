@@ -13,6 +13,7 @@ import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 
+from lib.errors import CollectionError
 from lib.report import guard
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -55,6 +56,15 @@ class Job:
         return {"notebook": self.name, "cell": self.cell, "error": self.error}
 
 
+def start_seconds():
+    """The longest that a kernel may take to start (s): `START_SECONDS`, or SM12X_START_TIMEOUT."""
+    given = os.environ.get("SM12X_START_TIMEOUT") or str(START_SECONDS)
+    if not given.isdecimal() or not int(given):
+        raise CollectionError(f"SM12X_START_TIMEOUT is {given!r}, and no whole number of seconds "
+                              "above 0", "set it to one, or unset it")
+    return int(given)
+
+
 def attempt(job, log):
     """Execute a notebook once; `log` (a file) gets what its kernel says on its way out."""
     class Kernel(AsyncKernelManager):
@@ -70,7 +80,7 @@ def attempt(job, log):
     # Its folder goes to the kernel alone: papermill's own cwd would move the other threads, too.
     papermill.execute_notebook(
         job.notebook, job.output, job.parameters, kernel_name="python3", progress_bar=False,
-        start_timeout=START_SECONDS, execution_timeout=job.cell_seconds, on_cell_start=begin,
+        start_timeout=start_seconds(), execution_timeout=job.cell_seconds, on_cell_start=begin,
         on_cell_executed=cap, kernel_manager_class=Kernel,
         resources={"metadata": {"path": str(job.notebook.parent)}})
 

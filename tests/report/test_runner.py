@@ -144,6 +144,24 @@ def test_numbers_booleans_and_versions_of_the_readers_arrive_as_such():
     assert given == {"n": 4, "x": 0.5, "on": True, "version": "0.7.2.post1", "path": "a=b", "none": None, "back_ends": "trtllm-gen; CUTLASS", "flashinfer": "0.7"}
 
 
+@pytest.mark.parametrize("seconds, status, said", [
+    ("2", 1, "FAILED 01-good, cell 1: RuntimeError: Kernel didn't respond in 2 seconds"), ("60", 0, "It ran."),
+    ("0", 1, "SM12X_START_TIMEOUT is '0'"), ("-5", 1, "SM12X_START_TIMEOUT is '-5'"), ("soon", 1, "SM12X_START_TIMEOUT is 'soon', and no whole number")])
+def test_how_long_a_kernel_may_take_to_start_is_the_users_to_say(notebooks, tmp_path, monkeypatch, seconds, status, said):
+    """A kernel that sleeps before it begins, found before the environment's own."""
+    slow = tmp_path / "share/kernels/python3"
+    slow.mkdir(parents=True)
+    (slow / "kernel.json").write_text(json.dumps({"display_name": "slow", "language": "python", "argv": [
+        "sh", "-c", f"sleep 6; exec {sys.executable} -m ipykernel_launcher -f {{connection_file}}"]}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    monkeypatch.setenv("SM12X_START_TIMEOUT", seconds)
+    start = time.monotonic()
+    done = run(notebooks(_01_good=GOOD), tmp_path / "out", "notebook", "01")
+    words = " ".join(done.stdout.split())
+    assert done.returncode == status and said in words and ("next:" in words or seconds in ("2", "60")), done.stdout + done.stderr
+    assert seconds != "60" or time.monotonic() - start > 6, "the slow kernel was not the one that ran"
+
+
 @pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "RuntimeError: Kernel died before replying to kernel_info")])
 def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_path, deaths, outcome):
     import papermill
