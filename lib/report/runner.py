@@ -18,7 +18,6 @@ from lib.report import guard
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CELL_SECONDS = 900
-START_SECONDS = 600  # a kernel takes over a minute to start on a loaded or an emulated machine
 STARTS = 3  # a kernel takes free ports, and may lose one to another: then it is started again
 KEPT, SHOWN = 10_000_000, 1_000_000  # characters of a cell's outputs: in its notebook, on its page
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
@@ -57,11 +56,11 @@ class Job:
 
 
 def start_seconds():
-    """The longest that a kernel may take to start (s): `START_SECONDS`, or SM12X_START_TIMEOUT."""
-    given = os.environ.get("SM12X_START_TIMEOUT") or str(START_SECONDS)
+    """SM12X_START_TIMEOUT, or 600 s: loaded or emulated, a kernel takes over a minute to start."""
+    given = os.environ.get("SM12X_START_TIMEOUT") or "600"
     if not given.isdecimal() or not int(given):
-        raise CollectionError(f"SM12X_START_TIMEOUT is {given!r}, and no whole number of seconds "
-                              "above 0", "set it to one, or unset it")
+        raise CollectionError(f"SM12X_START_TIMEOUT is {given!r}, and no whole number of seconds",
+                              "set it to one above 0, or unset it")
     return int(given)
 
 

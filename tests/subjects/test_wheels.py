@@ -231,7 +231,7 @@ def packed(path, *members):
 
 @pytest.mark.parametrize("name, kind, link", [
     ("../out", tarfile.REGTYPE, ""), ("a/../../out", tarfile.REGTYPE, ""), ("link", tarfile.SYMTYPE, "/etc/passwd"),
-    ("link", tarfile.SYMTYPE, "../out"), ("null", tarfile.CHRTYPE, "")])
+    ("link", tarfile.SYMTYPE, "../out"), ("link", tarfile.SYMTYPE, "file"), ("link", tarfile.LNKTYPE, "file"), ("/absolute", tarfile.REGTYPE, ""), ("null", tarfile.CHRTYPE, "")])
 def test_no_path_leaves_the_folder_of_a_source_package(tmp_path, name, kind, link):
     (tmp_path / "in").mkdir()
     with pytest.raises(CollectionError, match="unsafe path"):
