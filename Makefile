@@ -25,7 +25,7 @@ help:
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
 	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has (D: more places; GPU: not this one)'
 	@echo "make test                       all tests"
-	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
+	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in half an hour (root, apt-get and QEMU)'
 	@echo 'make lab L="--ip=0.0.0.0"       JupyterLab on the notebooks, with options of yours'
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
