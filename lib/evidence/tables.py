@@ -1,5 +1,6 @@
 """Tables as the notebooks and the site show them: whole text, live links, no empty row numbers."""
 
+import html as markup
 import numbers
 import re
 
@@ -35,7 +36,13 @@ def html(frame):
     return text + (f"<p>{more:,} more rows are in the finding's values.</p>" if more > 0 else "")
 
 
+def sentence(text):
+    """A string that is a cell's answer as a paragraph without quotes (HTML, or None for lines)."""
+    return None if "\n" in text else f"<p>{markup.escape(text, quote=False)}</p>"
+
+
 def install():
-    """Have the notebook that runs this show every DataFrame through `html`."""
+    """Have the notebook that runs this show every DataFrame through `html`, and text as text."""
     if shell := get_ipython():
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, html)
+        shell.display_formatter.formatters["text/html"].for_type(str, sentence)

@@ -48,17 +48,19 @@ async function draw(plot) {
 Promise.all(plots.map(draw)).then(() => { if (plots.length && location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView(); });
 dark.addEventListener("change", () => plots.filter((plot) => plot.closest("figure").dataset.drawn === "yes").forEach(draw));
 
-// Numbers stand right, with the head of their column. On a phone, a table of a finding that is too wide becomes cards.
-const NUMERIC = /^([-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|–)$/;
+// Numbers stand right, with the head of their column. On a phone, a table that is too wide becomes cards: on a finding's page, and elsewhere if it is short.
+const NUMERIC = /^([-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|–)$/, DATE = /^\d{4}-\d\d-\d\d$/;
 for (const table of document.querySelectorAll(".outputs table, .scroll table")) {
   const rows = [...table.rows], body = [...(table.tBodies[0]?.rows || [])];
   for (let at = 0; at < (rows[0]?.cells.length || 0); at += 1) {
     const texts = body.map((row) => row.cells[at]?.textContent.trim()).filter((text) => text !== undefined);
     if (texts.length && texts.every((text) => NUMERIC.test(text))) for (const row of rows) row.cells[at]?.classList.add("number");
+    if (texts.length && texts.every((text) => DATE.test(text))) for (const row of body) row.cells[at]?.classList.add("nowrap");
     for (const row of body) row.cells[at]?.setAttribute("data-label", rows[0].cells[at].textContent);
   }
   const box = table.closest(".scroll");
-  if (document.body.matches(".finding") && innerWidth <= 768 && body.length <= 60 && box?.scrollWidth > box?.clientWidth) table.classList.add("cards");
+  const most = document.body.matches(".finding") ? 480 : 48, cells = body.length * Math.min(rows[0]?.cells.length, 8);
+  if (innerWidth <= 768 && cells <= most && box?.scrollWidth > box?.clientWidth) table.classList.add("cards");
 }
 
 // Links that can be passed on.
