@@ -322,6 +322,19 @@ def test_the_explorers_choice_is_in_the_address(served, visit):
     assert other.locator(".explorer .says").inner_text() == said and other.locator(".explorer").evaluate("each => each.getBoundingClientRect().top < innerHeight")
 
 
+def test_a_long_table_is_narrowed_by_words_that_stand_in_the_address(served, visit, findings):
+    address, _ = served
+    kernels = findings["fp4-gemm.oversized"]["values"]["kernels"]
+    wanted = [row for row in kernels if row["name"] == "128x256x64B" and row["d"] == "bf16"]
+    page = visit(f"{address}/finding-fp4-gemm.oversized.html")
+    field = page.get_by_label("Rows of kernels with these words")
+    field.fill("128x256x64B bf16")
+    assert 0 < len(wanted) < len(kernels) and page.locator("#kernels ~ .scroll tbody").first.locator("tr:visible").count() == len(wanted)
+    assert page.url.endswith("#kernels?128x256x64B+bf16")
+    other = visit(page.url)
+    assert other.get_by_text(f"{len(wanted)} of {len(kernels)} rows").is_visible() and other.get_by_label("Rows of kernels with these words").input_value() == "128x256x64B bf16"
+
+
 @pytest.mark.parametrize("name", ["01-shared-memory", "05-attention-kernels"])
 def test_on_a_phone_the_title_comes_first_and_a_verdict_within_two_screens(served, visit, name):
     address, _ = served

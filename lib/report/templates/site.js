@@ -63,6 +63,28 @@ for (const table of document.querySelectorAll(".outputs table, .scroll table")) 
   if (innerWidth <= 768 && cells <= most && box?.scrollWidth > box?.clientWidth) table.classList.add("cards");
 }
 
+// A long table of a finding can be narrowed by words, which stand in the address: #kernels?128x256+bf16.
+for (const box of document.querySelectorAll(".finding main .scroll")) {
+  const id = box.previousElementSibling?.id, rows = [...(box.querySelector("tbody")?.rows || [])];
+  if (!id || rows.length <= 12) continue;
+  const field = make("input", { type: "text", "aria-label": `Rows of ${id} with these words`, placeholder: "rows with, e.g. bf16" });
+  const count = make("output", {});
+  const narrow = () => {
+    const asked = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) row.hidden = !asked.every((word) => row.textContent.toLowerCase().includes(word));
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
+  };
+  const [place, given] = decodeURIComponent(location.hash.slice(1).replaceAll("+", " ")).split("?");
+  if (place === id && given) field.value = given;
+  field.addEventListener("input", () => {
+    narrow();
+    history.replaceState(null, "", `#${id}${field.value.trim() ? `?${encodeURIComponent(field.value.trim()).replaceAll("%20", "+")}` : ""}`);
+  });
+  box.before(make("p", { class: "narrow" }, field, count));
+  narrow();
+  if (place === id && given) field.scrollIntoView({ block: "center" });
+}
+
 // Links that can be passed on.
 if (navigator.clipboard) {
   for (const button of document.querySelectorAll("button.copy")) {
