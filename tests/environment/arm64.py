@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,7 +68,14 @@ def root():
                         "--python-version", packages.name.removeprefix("python"),
                         "--target", debian / "usr/local/lib" / packages.name / "dist-packages", *TORCH], check=True)
         shutil.rmtree(apt)
-    return cache.entry("arm64", [PACKAGES, TORCH], unpack) / "root"
+    # Not an entry of the cache: what runs there writes into it, and an entry is checked to the byte.
+    place = cache.root() / "arm64" / cache.digest([PACKAGES, TORCH])
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            unpack(Path(folder))
+            Path(folder, "root").rename(place)
+    return place
 
 
 @contextmanager
