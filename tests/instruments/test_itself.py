@@ -12,8 +12,13 @@ GB10 = SimpleNamespace(name="GB10", sm=121, capability=(12, 1), integrated=True,
 H100 = SimpleNamespace(name="H100", sm=90, capability=(9, 0), integrated=False, pageable_memory_access=False)
 
 
+NOTEBOOKS = {name[:2]: name for name in ("01-shared-memory", "02-kv-cache", "03-moe-gate", "04-autotuner", "05-attention-kernels")}
+
+
 @pytest.fixture
-def spark(monkeypatch):
+def spark(request, cells, monkeypatch):
+    """A GB10 instead of no GPU, once the notebook has run as it runs here."""
+    cells(NOTEBOOKS[request.node.get_closest_marker("xdist_group").args[0]])
     monkeypatch.setattr(devices, "gpus", lambda: [GB10])
 
 
@@ -21,8 +26,7 @@ def group(number):
     return pytest.mark.xdist_group(number)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=group(name[:2])) for name in (
-    "01-shared-memory", "02-kv-cache", "03-moe-gate", "04-autotuner", "05-attention-kernels")])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=group(number)) for number, name in NOTEBOOKS.items()])
 def test_where_nothing_runs_one_line_says_why_and_nothing_is_stated(cells, name):
     if devices.gpus():
         pytest.skip("a GPU is here")
