@@ -91,9 +91,7 @@ def tensorrt_llm(tree, *names, sm=SM):
 
 def fitting(tree):
     """The patches of bug 3 that are ready for a TensorRT-LLM tree (dict: published, revised)."""
-    return {path.name.split(".")[1]: path.name
-            for path in sorted(patches.FOLDER.glob("03-moe-gate.*.tensorrt-llm*.diff"))
-            if patches.Patch(path).state(tree) == patches.READY}
+    return patches.fitting(tree, "03-moe-gate.*.tensorrt-llm*")
 
 
 def tried(tree):

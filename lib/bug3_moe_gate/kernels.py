@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -110,14 +109,11 @@ def picked(version, *names):
     def ask(_):
         with (patches.patched(tree, *names, files=[runner]) as overlay,
               tempfile.TemporaryDirectory(prefix="sm12x-") as scratch):
-            program = Path(scratch, "runner")
             manifest = headers(wheels.wheel("flashinfer-cubin", version), scratch)
             include = [STUBS, scratch, manifest, tree / vendored.DATA / "include", internal,
                        internal / "include", *tc.include]
-            nvcc.host(UNIT, program, include, f'-DRUNNER="{overlay / runner}"', *MACROS)
-            done = subprocess.run([program, *map(str, (*LAYER.values(), *SM))],
-                                  capture_output=True, text=True, check=True)
-        return done.stdout
+            return nvcc.host(UNIT, include, f'-DRUNNER="{overlay / runner}"', *MACROS,
+                             arguments=(*LAYER.values(), *SM))
 
     key = {"wheels": [pin.sha256 for pin in pins], "unit": [UNIT, STUBS], "headers": tc.version,
            "patches": [patches.FOLDER / name for name in names]}

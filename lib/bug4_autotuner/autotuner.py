@@ -102,10 +102,9 @@ def needs(file, module):
 
 def fitting(tree, package="flashinfer"):
     """The patch of each of `KINDS` that fits a tree (dict of kind to file name), if any does."""
-    named = [(kind, patches.Patch(path)) for kind in KINDS if file_of(tree, package)
-             for path in sorted(patches.FOLDER.glob(f"04-autotuner.{kind}.*.diff"))]
-    return {kind: patch.path.name for kind, patch in named
-            if patch.files[0].startswith(f"{package}/") and patch.state(tree) == patches.READY}
+    product = package.replace("_", "-")
+    found = patches.fitting(tree, f"04-autotuner.*.{product}*") if file_of(tree, package) else {}
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
 def patched(tree, *names, package="flashinfer"):

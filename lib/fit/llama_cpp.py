@@ -4,7 +4,6 @@ import re
 import runpy
 import tempfile
 import tomllib
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,13 +118,12 @@ def kernels(tree, tc, target):
                 said = nvcc.first_error(made.stderr)
                 raise CollectionError(f"{unit.name} does not compile for {target}: {said}",
                                       "name a target that nvcc knows, as sm_121a")
-            parts = sass.FUNCTION.split(tc.run("nvdisasm", "unit.cubin", cwd=folder).stdout)[1:]
-        return [counted(unit, match, text) for name, text in zip(parts[::2], parts[1::2])
+            found = sass.mnemonics(tc, Path(folder, "unit.cubin").read_bytes())
+        return [counted(unit, match, ops) for name, ops in found.items()
                 if (match := re.search(ASKED["kernel"], name))]
 
-    def counted(unit, match, text):
+    def counted(unit, match, ops):
         kernel, *form, columns = filter(None, match.groups())
-        ops = Counter(op for _, op in sass.OPCODE.findall(text))
         matrix = {op: count for op, count in ops.items() if MATRIX.match(op)}
         return {"unit": unit.stem, "kernel": kernel, "format": types[form[0]] if form else "f16",
                 "columns": int(columns), "instructions": ops.total(),
