@@ -47,16 +47,15 @@ def told(text):
 
 
 def ask(kernels, tree, front_end, *patch):
-    """Have the launcher of a FlashInfer tree say the bytes and stages of kernels; once.
+    """Have the launcher of a FlashInfer tree say the bytes and stages of kernels (list of Gemm).
 
-    The kernels (list of Gemm) are grouped, NVFP4 with bf16 output, of `front_end`'s architecture;
-    files of patches/ are applied to a scratch copy first. Returns a DataFrame, a row a kernel:
-    `COLUMNS`, stages, kernel (bytes). Raises CollectionError if a patch does not apply, or the
-    launcher does not compile, with the first message.
+    They are grouped, NVFP4 with bf16 output, of `front_end`'s architecture; files of patches/ are
+    applied to a scratch copy first. Returns a DataFrame, a row a kernel: `COLUMNS`, stages, kernel
+    (bytes). An error if a patch does not apply or, with the first message, it does not compile.
     """
     with patches.patched(tree, *patch, files=[vendored.LAUNCHER]) as copy:
-        probe = (UNITS / "launcher.h").read_text()
-        head = probe + told((copy / vendored.LAUNCHER).read_text()) + "\n" + vendored.NAMESPACE
+        text = told((copy / vendored.LAUNCHER).read_text())
+    head = (UNITS / "launcher.h").read_text() + text + "\n" + vendored.NAMESPACE
     unit = head + "\n".join(map(macro, kernels)) + "\n}}}\n"
 
     def compile_unit(_):
@@ -88,12 +87,10 @@ def heuristic(version):
         raise CollectionError(f"libcudart_static.a is missing from the toolchain {tc.home}",
                               "the wheel nvidia-cuda-runtime holds it")
 
-    def call(_):
-        return nvcc.host(unit, include, "-include", "cmath", "-DENABLE_FP4", "-DENABLE_FP8",
-                         "-DENABLE_BF16", libraries=(runtime, "-ldl", "-lpthread", "-lrt"))
-
     inputs = {"wheel": front.identity, "cuda": tc.version, "unit": unit, "stubs": vendored.STUBS}
-    return cache.remember("heuristic", inputs, call).value
+    return cache.remember("heuristic", inputs, lambda _: nvcc.host(
+        unit, include, "-include", "cmath", "-DENABLE_FP4", "-DENABLE_FP8", "-DENABLE_BF16",
+        libraries=(runtime, "-ldl", "-lpthread", "-lrt"))).value
 
 
 def candidates(printed):
