@@ -22,7 +22,7 @@ FLASHINFER, TENSORRT_LLM = HERE / "ask_flashinfer.py", HERE / "ask_tensorrt_llm.
 BACK_ENDS, RECORDED = (tomllib.loads((HERE / f"{name}.toml").read_text())
                        for name in ("back_ends", "recorded"))
 OURS = {"back end": BACK_ENDS["tensorrt_llm"]}  # TensorRT-LLM's names to this collection's
-SECONDS = 300
+SECONDS, PATCHES = 300, "03-moe-gate.*.tensorrt-llm*"
 COLUMNS = ["check", "back end", "quantisation", "SM", "admitted", "said"]
 ROUTE = ["requested", "model", "SM", "refused", "reached", "said"]
 # What of TensorRT-LLM is looked at, in any layout.
@@ -89,11 +89,6 @@ def tensorrt_llm(tree, *names, sm=SM):
     return Asked(said["layout"], rows, pd.DataFrame(said["routes"]))
 
 
-def fitting(tree):
-    """The patches of bug 3 that are ready for a TensorRT-LLM tree (dict: published, revised)."""
-    return patches.fitting(tree, "03-moe-gate.*.tensorrt-llm*")
-
-
 def tried(tree):
     """A TensorRT-LLM tree asked as shipped and with each patch that fits (dict of str to `Asked`).
 
@@ -102,7 +97,7 @@ def tried(tree):
     if not tree or not (asked := tensorrt_llm(tree)).rows["admitted"].notna().any():
         return {}
     return {"as shipped": asked} | {kind: tensorrt_llm(tree, name)
-                                    for kind, name in fitting(tree).items()}
+                                    for kind, name in patches.fitting(tree, PATCHES).items()}
 
 
 def read(kind):

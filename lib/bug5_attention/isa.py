@@ -15,7 +15,6 @@ from lib.instruments import nvcc, ptxas, sass
 TARGETS = ("sm_90a", "sm_100", "sm_100f", "sm_100a", "sm_103f", "sm_103a", "sm_110f", "sm_110a",
            "sm_120", "sm_120f", "sm_120a", "sm_121", "sm_121f", "sm_121a")
 READ = tomllib.loads(Path(__file__).with_name("instructions.toml").read_text())
-FP4_CVT = "cvt to FP4 (e2m1x2)"
 LACKS = re.compile(r"error\s*:\s*(.*(?:not supported on|requires) \.target.*)")
 
 
@@ -31,6 +30,7 @@ class Instruction:
 
 INSTRUCTIONS = tuple(Instruction(family, name, *texts) for family, rows in READ["family"].items()
                      for name, texts in rows.items())
+FP4_CVT = [row for row in INSTRUCTIONS if row.name == "cvt to FP4 (e2m1x2)"]
 
 
 def assemble(tc, target, row):
@@ -78,14 +78,10 @@ def mnemonics(tc, targets, instructions=INSTRUCTIONS, wanted=sass.MATRIX):
     return by_target(tc, f"mnemonics {wanted.pattern}", targets, instructions, ask)
 
 
-def named(*names):
-    """The instructions of these names (list of `Instruction`)."""
-    return [row for row in INSTRUCTIONS if row.name in names]
-
-
 def cubin(tc, target, name="mma bf16"):
     """A cubin of ours (bytes) with one instruction, by its name, or CollectionError."""
-    code, lacks = assemble(tc, target, *named(name))
+    row, = (each for each in INSTRUCTIONS if each.name == name)
+    code, lacks = assemble(tc, target, row)
     if lacks:
         raise CollectionError(f"ptxas {tc.version}: {lacks}", "choose a target that has it")
     return code
