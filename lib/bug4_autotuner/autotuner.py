@@ -207,15 +207,13 @@ def survey(tuner, call=find, cases=CASES):
 
 def raising(tuners):
     """In how many cases look-up and warm-up of each tuner raise, and the account's (DataFrame)."""
-    rows = []
-    for name, tuner in tuners.items():
+    def row(name, tuner):
         look_up, warm_up = survey(tuner), survey(tuner, generate)
-        failed = look_up["outcome"] != "ok"
-        rows.append({"tuner": name, "look-up raises": failed.sum(),
-                     "warm-up raises": (warm_up["outcome"] != "ok").sum(),
-                     "account's cases": look_up["account"].sum(),
-                     "account's cases raise": (failed & look_up["account"]).sum()})
-    return pd.DataFrame(rows)
+        failed, theirs = look_up["outcome"] != "ok", look_up["account"]
+        return {"tuner": name, "look-up raises": failed.sum(),
+                "warm-up raises": (warm_up["outcome"] != "ok").sum(),
+                "account's cases": theirs.sum(), "account's cases raise": (failed & theirs).sum()}
+    return pd.DataFrame([row(*each) for each in tuners.items()])
 
 
 def spec(sm, tree=None):
