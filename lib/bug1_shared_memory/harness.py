@@ -74,10 +74,8 @@ def for_device(sm):
 def run(program, path, operands, repeats=0, sample=256):
     """Run a built program; compare `sample` random rows of what it leaves; time it `repeats` times.
 
-    Returns what units/harness.cuh says (dict): bytes asked, stages, the device's limit (bytes),
-    CUDA's own errors of each step (device, image, asked, left, ran), CUTLASS's statuses (problem,
-    initialize, run), milliseconds and copy (lists; of copying ``copied`` bytes); what `compare`
-    gives; and ended, if the program did not end well.
+    Returns what units/harness.cuh says of each step (dict; sizes in bytes, the copy is one of
+    ``copied`` bytes), what `compare` gives, and ended, if the program did not end well.
     """
     with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
         for name, content in operands.files.items():

@@ -45,8 +45,7 @@ def decide(sizes, cuda=None, gpu=None):
     Returns a DataFrame, empty without a GPU: asked (what), bytes, call (the driver's), status (its
     name as CUDA gives it, uncleared), launch (what came of one that uses the last byte, if any).
     """
-    gpu = gpu or next(iter(devices.gpus()), None)
-    if gpu is None:
+    if not (gpu := gpu or next(iter(devices.gpus()), None)):
         return pd.DataFrame(columns=COLUMNS)
     own, rows = f"sm_{gpu.sm}{'a' * (gpu.sm >= 90)}", []
     with driver.context(0, cuda) as cuda:

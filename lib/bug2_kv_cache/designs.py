@@ -21,10 +21,9 @@ def per_token(model):
 
 
 def weights_per_step(model):
-    """Bytes of NVFP4 weights that a decode step reads at batch 1.
+    """Bytes of NVFP4 weights that a decode step reads at batch 1, the output head's too.
 
-    Every matrix that one token multiplies with, the output head too; norms, biases and routers are
-    left out (below 1 %).
+    Norms, biases and routers, below 1 %, are left out.
     """
     table = models.tensors(model)
     active = table["active"].where(table["part"] != "head", 1.0)

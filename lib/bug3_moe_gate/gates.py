@@ -33,9 +33,8 @@ PLACES = ("_utils.py", "_torch/model_config.py", "_torch/modules/fused_moe/*.py"
 def ask(script, tree, subject, names, files=(), sm=SM):
     """Have a script ask a tree for some GPUs, in a process and a folder of its own (dict; kept).
 
-    `subject` tells the tree from others (dict, as `cache.remember` takes it); patches (`names`,
-    files of patches/) go to a copy of `files`. Raises CollectionError, with the script's last
-    line, if it gives no answer within 5 minutes.
+    `subject` tells the tree from others (dict, as `cache.remember` takes it); patches (`names`) go
+    to a copy of `files`. An error, with the script's last line, without an answer in 5 minutes.
     """
     def answer(folder):
         output = folder / "said.json"
@@ -64,8 +63,8 @@ def flashinfer(version, *names):
     """Ask a pinned FlashInfer, with patches (files of patches/) or without.
 
     Returns rows (DataFrame of `COLUMNS`; quantisation is "" where the check does not depend on it),
-    and the CUTLASS kernels that its generator makes for each SM (DataFrame: SM, activation, weight,
-    as C++ types, and macro, which instantiates it).
+    and the CUTLASS kernels that its generator makes (DataFrame: SM, the C++ types activation and
+    weight, and macro, which instantiates it).
     """
     pin, tree = (get("flashinfer-python", version) for get in (wheels.pin, wheels.source))
     said = ask(FLASHINFER, tree, {"wheel": pin.sha256}, names)

@@ -55,8 +55,7 @@ def compiled(version, generated, target):
     """Compile the first NVFP4 kernel that `gates.flashinfer` tells for a target, such as sm_121a.
 
     Returns a dict: ``macro``, ``target``, ``bytes`` of the cubin and ``instructions``, tensor-core
-    mnemonics with their numbers. Raises CollectionError if there is no such kernel, or it does not
-    compile, with the compiler's first error.
+    mnemonics with their numbers. An error if there is none or, with the first one, it fails.
     """
     nvfp4 = (generated[["activation", "weight"]] == BACK_ENDS["generated"]["NVFP4"]).all(axis=1)
     fitting = generated.loc[nvfp4 & (generated["SM"] == int(target[3:].rstrip("af"))), "macro"]
