@@ -22,11 +22,10 @@ COMPILER_BYTES = 6e9  # what one compilation of a whole kernel may take; 5 GB we
 
 
 def compiled(program, flashinfer, kind="exe", call="run"):
-    """What nvcc makes of a program (Path), and the answer that it came with (`cache.Answer`).
+    """What nvcc makes of a `harness.Program` (Path): 50 s and 5 GB the first time, or an error.
 
     `kind` is ``exe`` or ``cubin``; `call` is ``run``, or ``reference``: CUTLASS's own, on the CPU.
-    The answer's value has usage (registers a thread, bytes of stack and spills) and the peak bytes
-    of the compilation: 50 s and 5 GB the first time. An error if it does not compile.
+    Beside it its `cache.Answer`: usage (registers a thread, bytes of stack and spills), peak bytes.
     """
     front = nvcc.of_flashinfer(flashinfer, program.target)
     source = MAIN.format(unit=UNIT[call], call=call, type=program.kernel)
@@ -36,17 +35,16 @@ def compiled(program, flashinfer, kind="exe", call="run"):
         status, binary, said = front.compile(source, kind, "--resource-usage",
                                              more=[UNITS, utilities])
         if status:
-            what = f"{program.name} for {program.target} does not compile"
-            raise CollectionError(f"{what}: {nvcc.first_error(said)}",
-                                  "compare the CUTLASS of this wheel with units/harness.cuh")
+            raise CollectionError(
+                f"{program.name} for {program.target} does not compile: {nvcc.first_error(said)}",
+                "compare the CUTLASS of this wheel with units/harness.cuh")
         (folder / "binary").write_bytes(binary)
         (folder / "binary").chmod(0o755)
         usage = {name: int(number) for number, name in re.findall(USAGE, said)}
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         return {"usage": usage, "peak bytes": most}
 
-    units = sorted(UNITS.glob("*.cuh"))
-    inputs = {**front.key, "kind": kind, "units": units, "source": source}
+    inputs = front.key | {"kind": kind, "units": sorted(UNITS.glob("*.cuh")), "source": source}
     answer = cache.remember("harness", inputs, ask)
     return answer.folder / "binary", answer
 

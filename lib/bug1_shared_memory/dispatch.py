@@ -10,10 +10,8 @@ from lib.errors import CollectionError
 from lib.subjects import cpp, patches, vendored
 
 # FlashInfer's wheel: its dense runners by architecture, and TensorRT-LLM's names of configurations.
-DENSE = {120: vendored.DENSE_SM120,
-         100: f"{vendored.DENSE_RUNNERS}/fp4_gemm_cutlass_template.h"}
-CONFIGURATIONS = (f"{vendored.INTERNAL}/tensorrt_llm/cutlass_extensions/include/"
-                  "cutlass_extensions/gemm_configs.h")
+DENSE = {120: vendored.DENSE_SM120, 100: f"{vendored.DENSE_RUNNERS}/fp4_gemm_cutlass_template.h"}
+EXTENSIONS = f"{vendored.INTERNAL}/tensorrt_llm/cutlass_extensions/include/cutlass_extensions"
 # A TensorRT-LLM checkout: the dense runner, and where its kernels are instantiated.
 FP4_GEMM = "cpp/tensorrt_llm/kernels/cutlass_kernels/fp4_gemm"
 TEMPLATE = f"{FP4_GEMM}/fp4_gemm_template.h"
@@ -46,7 +44,7 @@ def grouped(tree, sm=120):
 
 def configurations(tree, sm):
     """The tile names of an architecture's enumeration in a FlashInfer tree (list of str)."""
-    text = cpp.code(Path(tree, CONFIGURATIONS).read_text())
+    text = cpp.code(Path(tree, EXTENSIONS, "gemm_configs.h").read_text())
     body = re.search(rf"enum class CutlassTileConfigSM{sm}\b[^{{]*{{(.*?)}};", text, re.DOTALL)
     return re.findall(r"CtaShape(\w+B)", body[1])
 
@@ -59,9 +57,9 @@ def instantiated(tree, tile):
 
 
 def touched(tree, patch):
-    """The lines that a `Patch` takes from a tree or puts into it, and the blocks around them.
+    """The lines that a `Patch` takes from a tree or puts into it (DataFrame).
 
-    Returns a DataFrame: file, line, blocks, for SM120 (whether one of them names it).
+    Columns: file, line, blocks (that are around it), for SM120 (whether one of them names it).
     """
     rows = []
     with patches.patched(tree, patch.path) as copy:
@@ -73,5 +71,4 @@ def touched(tree, patch):
                     rows += [(Path(name).name, lines[at].strip(), cpp.around(text, at))
                              for at in range(*span) if kind != "equal"]
     found = pd.DataFrame(rows, columns=["file", "line", "blocks"])
-    named = [any("120" in head for head in heads) for heads in found["blocks"]]
-    return found.assign(**{"for SM120": named})
+    return found.assign(**{"for SM120": found["blocks"].map(" ".join).str.contains("120")})

@@ -4,6 +4,7 @@ import os
 import re
 import struct
 import tomllib
+from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,8 +73,8 @@ class Gemm:
         kinds = {"MXFP8": self.a == "mxfp8", "x MXFP4": self.b, "SM100": self.arch == "sm100",
                  "pair": self.pair, "fused finalize": self.fused}
         words = (self.product, self.version, runner, *(word for word, so in kinds.items() if so))
-        label = " ".join(filter(None, words))
-        return asdict(self) | {"runner": runner, "fused": self.fused, "used_by": label}
+        return asdict(self) | {"runner": runner, "fused": self.fused,
+                               "used_by": " ".join(filter(None, words))}
 
     def cpp(self):
         """The arguments of PROBE in units/gemm.cuh (str); names make no difference to it."""
@@ -130,8 +131,7 @@ def measure(gemms, front_end):
     def compile_all(_):
         shares = [probes[start::AT_ONCE] for start in range(min(AT_ONCE, len(probes)))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = pool.map(lambda share: ask(share, front_end), shares)
-            return {probe: said for answer in answers for probe, said in answer.items()}
+            return dict(ChainMap(*pool.map(lambda share: ask(share, front_end), shares)))
 
     asked = {**front_end.key, "unit": UNITS / "gemm.cuh", "probes": probes}
     answers, rows = cache.remember("gemm", asked, compile_all).value, []
@@ -150,9 +150,7 @@ def account(row):
     found, at = {}, 0
     parts = sorted((offset, size, name) for name, (offset, size) in row["parts"].items() if size)
     for offset, size, name in [*parts, (row["kernel"], 0, "the end")]:
-        if offset > at:
-            found[f"padding before {name}"] = offset - at
-        if size:
-            found[name] = size
+        found |= {f"padding before {name}": offset - at, name: size}
         at = max(at, offset + size)
-    return pd.Series(found, name=row["name"], dtype=int)
+    sizes = pd.Series(found, name=row["name"], dtype=int)
+    return sizes[sizes > 0]

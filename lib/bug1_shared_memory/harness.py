@@ -45,10 +45,9 @@ class Program:
     why: str = "fits"  # what it is to show: fits, too large, another architecture
 
 
-def nvfp4(described, target, why="fits"):
+def nvfp4(gemm, target, why="fits"):
     """The program of a `gemm.Gemm`."""
-    kernel = f"unit::Gemm<{described.cpp()}>"
-    return Program(described.name, kernel, "nvfp4", described.d, target, why)
+    return Program(gemm.name, f"unit::Gemm<{gemm.cpp()}>", "nvfp4", gemm.d, target, why)
 
 
 def hopper(m, n, k, d="bf16", stages=0, why="fits"):
@@ -75,23 +74,20 @@ def for_device(sm):
 def run(program, path, operands, repeats=0, sample=256):
     """Run a built program; compare `sample` random rows of what it leaves; time it `repeats` times.
 
-    Returns what units/harness.cuh says (dict): bytes asked, stages, the device's limit (bytes),
-    CUDA's own errors of each step (device, image, asked, left, ran), CUTLASS's statuses (problem,
-    initialize, run), milliseconds and copy (lists; of copying ``copied`` bytes); what `compare`
-    gives; and ended, if the program did not end well.
+    Returns what units/harness.cuh says of each step (dict; sizes in bytes, the copy is one of
+    ``copied`` bytes), what `compare` gives, and ended, if the program did not end well.
     """
     with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
         for name, content in operands.files.items():
             Path(folder, name).write_bytes(content)
-        command, ended = [path, folder, *map(str, operands.size), str(repeats)], ""
+        command, said = [path, folder, *map(str, operands.size), str(repeats)], {}
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
             lines = done.stdout
             if done.returncode:
-                ended = f"status {done.returncode}: {done.stderr.strip()[-200:]}"
+                said["ended"] = f"status {done.returncode}: {done.stderr.strip()[-200:]}"
         except subprocess.TimeoutExpired as error:
-            lines, ended = (error.stdout or b"").decode(), f"stopped after {SECONDS} s"
-        said = {"ended": ended} if ended else {}
+            lines, said["ended"] = (error.stdout or b"").decode(), f"stopped after {SECONDS} s"
         for line in lines.splitlines():
             for key, value in (json.loads(line) if line.startswith("{") else {}).items():
                 said[key] = next(iter(value.values())) if isinstance(value, dict) else value
@@ -129,8 +125,8 @@ def trial(program, path, gpu, check=(500, 776, 1056), timed=TIMED):
         return row | {"ended": str(path)}
     said = run(program, path, draw(program.operands, *check, random), sample=check[0])
     row |= said
-    right = said.get("ran") == "cudaSuccess" and said["error"] < BOUNDS[program.d]
-    if not right or said["unwritten"]:
+    ran = said.get("ran") == "cudaSuccess"
+    if not ran or said["error"] >= BOUNDS[program.d] or said["unwritten"]:
         return row
     large = run(program, path, draw(program.operands, *timed, random), REPEATS)
     if "milliseconds" in large and "copy" in large:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import subprocess
 
 import pandas as pd
 
@@ -30,12 +29,12 @@ def macro(kernel):
 
 def revised(tree):
     """The version of our patch that fits a FlashInfer tree (`Patch`); an error if none does."""
-    paths = sorted(patches.FOLDER.glob("01-shared-memory.revised.flashinfer-*.diff"))
-    known = [patches.Patch(path) for path in paths]
-    if found := [patch for patch in known if patch.state(tree) == patches.READY]:
-        return found[0]
-    bases = ", ".join(patch.header["Base"] for patch in known)
-    raise CollectionError(f"no revised patch fits {tree}", f"use a FlashInfer near these: {bases}")
+    pattern = "01-shared-memory.revised.flashinfer-*"
+    if fitting := patches.fitting(tree, pattern):
+        return patches.Patch(fitting["revised"])
+    bases = [patches.Patch(path).header["Base"] for path in patches.FOLDER.glob(f"{pattern}.diff")]
+    raise CollectionError(f"no revised patch fits {tree}",
+                          f"use a FlashInfer near these: {', '.join(bases)}")
 
 
 def told(text):
@@ -48,16 +47,15 @@ def told(text):
 
 
 def ask(kernels, tree, front_end, *patch):
-    """Have the launcher of a FlashInfer tree say the bytes and stages of kernels; once.
+    """Have the launcher of a FlashInfer tree say the bytes and stages of kernels (list of Gemm).
 
-    The kernels (list of Gemm) are grouped, NVFP4 with bf16 output, of `front_end`'s architecture;
-    files of patches/ are applied to a scratch copy first. Returns a DataFrame, a row a kernel:
-    `COLUMNS`, stages, kernel (bytes). Raises CollectionError if a patch does not apply, or the
-    launcher does not compile, with the first message.
+    They are grouped, NVFP4 with bf16 output, of `front_end`'s architecture; files of patches/ are
+    applied to a scratch copy first. Returns a DataFrame, a row a kernel: `COLUMNS`, stages, kernel
+    (bytes). An error if a patch does not apply or, with the first message, it does not compile.
     """
     with patches.patched(tree, *patch, files=[vendored.LAUNCHER]) as copy:
-        probe = (UNITS / "launcher.h").read_text()
-        head = probe + told((copy / vendored.LAUNCHER).read_text()) + "\n" + vendored.NAMESPACE
+        text = told((copy / vendored.LAUNCHER).read_text())
+    head = (UNITS / "launcher.h").read_text() + text + "\n" + vendored.NAMESPACE
     unit = head + "\n".join(map(macro, kernels)) + "\n}}}\n"
 
     def compile_unit(_):
@@ -89,16 +87,10 @@ def heuristic(version):
         raise CollectionError(f"libcudart_static.a is missing from the toolchain {tc.home}",
                               "the wheel nvidia-cuda-runtime holds it")
 
-    def call(folder):
-        program = folder / "candidates"
-        nvcc.host(unit, program, include, "-include", "cmath", "-DENABLE_FP4", "-DENABLE_FP8",
-                  "-DENABLE_BF16", libraries=(runtime, "-ldl", "-lpthread", "-lrt"))
-        printed = subprocess.run([program], capture_output=True, check=True).stdout.decode()
-        program.unlink()
-        return printed
-
     inputs = {"wheel": front.identity, "cuda": tc.version, "unit": unit, "stubs": vendored.STUBS}
-    return cache.remember("heuristic", inputs, call).value
+    return cache.remember("heuristic", inputs, lambda _: nvcc.host(
+        unit, include, "-include", "cmath", "-DENABLE_FP4", "-DENABLE_FP8", "-DENABLE_BF16",
+        libraries=(runtime, "-ldl", "-lpthread", "-lrt"))).value
 
 
 def candidates(printed):

@@ -1,14 +1,13 @@
 """What this GPU grants one block: shared memory asked for byte by byte, and images of others."""
 
 import ctypes
-import tempfile
 from pathlib import Path
 from string import Template
 
 import pandas as pd
 
 from lib.errors import CollectionError
-from lib.instruments import devices, driver, toolchain
+from lib.instruments import devices, driver, ptxas, toolchain
 
 PTX = Template(Path(__file__).with_name("touch.ptx").read_text())
 VALUE = 0x5A17
@@ -18,14 +17,11 @@ COLUMNS = ["asked", "bytes", "call", "status", "launch"]
 
 def image(target):
     """The kernel assembled for a target (bytes); an error if ptxas does not know it."""
-    with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
-        source, cubin = Path(folder, "touch.ptx"), Path(folder, "touch.cubin")
-        source.write_text(PTX.substitute(target=target))
-        done = toolchain.find().run("ptxas", f"-arch={target}", source, "-o", cubin)
-        if done.returncode:
-            what = f"ptxas does not assemble for {target}: {done.stderr.strip()[:200]}"
-            raise CollectionError(what, "choose a target that ptxas knows, as sm_121a")
-        return cubin.read_bytes()
+    done, cubin = ptxas.run(toolchain.find(), target, PTX.substitute(target=target))
+    if not cubin:
+        what = f"ptxas does not assemble for {target}: {done.stderr.strip()[:200]}"
+        raise CollectionError(what, "choose a target that ptxas knows, as sm_121a")
+    return cubin
 
 
 def touch(cuda, function, size):
@@ -49,8 +45,7 @@ def decide(sizes, cuda=None, gpu=None):
     Returns a DataFrame, empty without a GPU: asked (what), bytes, call (the driver's), status (its
     name as CUDA gives it, uncleared), launch (what came of one that uses the last byte, if any).
     """
-    gpu = gpu or next(iter(devices.gpus()), None)
-    if gpu is None:
+    if not (gpu := gpu or next(iter(devices.gpus()), None)):
         return pd.DataFrame(columns=COLUMNS)
     own, rows = f"sm_{gpu.sm}{'a' * (gpu.sm >= 90)}", []
     with driver.context(0, cuda) as cuda:

@@ -109,8 +109,7 @@ class BlockManager:
             slot = primary.pop(key, None)  # found: its parent is gone, so it cannot be matched
             if slot is None:
                 if key in secondary:
-                    forgotten = next(self.empty)
-                    secondary[forgotten] = secondary.pop(key)
+                    secondary[forgotten := next(self.empty)] = secondary.pop(key)
                     secondary.move_to_end(forgotten, last=False)
                 slot = self.take()
             held[key] = [slot, 1]

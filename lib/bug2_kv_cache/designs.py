@@ -4,8 +4,10 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+import plotly.express as px
 
 from lib.bug2_kv_cache import blocks, storage, traces
+from lib.evidence import figures
 from lib.subjects import formats, models
 
 
@@ -19,10 +21,9 @@ def per_token(model):
 
 
 def weights_per_step(model):
-    """Bytes of NVFP4 weights that a decode step reads at batch 1.
+    """Bytes of NVFP4 weights that a decode step reads at batch 1, the output head's too.
 
-    Every matrix that one token multiplies with, the output head too; norms, biases and routers are
-    left out (below 1 %).
+    Norms, biases and routers, below 1 %, are left out.
     """
     table = models.tensors(model)
     active = table["active"].where(table["part"] != "head", 1.0)
@@ -76,3 +77,16 @@ def survival(trace, primary, secondary, convert=np.asarray):
         rows.append({"design": design, "hits": counts.hits, "copies": counts.copies,
                      "through the secondary pool": counts.onboards, "wrong": counts.wrong})
     return pd.DataFrame(rows)
+
+
+def heatmap(gains, value, scale, alt):
+    """Context length by pool size, a number in each cell; empty where no request fits (Chart)."""
+    wide = scale * gains.pivot(index="context", columns="pool_bytes", values=value)
+    wide.index = [f"{context // 1024}k" for context in wide.index]
+    wide.columns = [f"{pool / 1e9:.0f} GB" for pool in wide.columns]
+    drawing = px.imshow(wide, text_auto=".2f", aspect="auto", origin="lower",
+                        color_continuous_scale=["white", figures.COLOURS["sky"]],
+                        labels={"x": "both pools together", "y": "context (tokens)"})
+    drawing.update_layout(height=320, coloraxis_showscale=False, xaxis_showgrid=False,
+                          yaxis_showgrid=False)
+    return figures.Chart(drawing, wide.rename_axis("context (tokens)").reset_index(), alt)

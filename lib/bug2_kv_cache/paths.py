@@ -8,16 +8,13 @@ import pandas as pd
 
 from lib.subjects import cpp, patches
 
-FACTS = Path(__file__).with_name("paths.toml")
+READ = tomllib.loads(Path(__file__).with_name("paths.toml").read_text())
+# What was read of the change and the code around it, the paths in the columns of `survey`.
+FACTS, PATHS = pd.DataFrame(READ["fact"]), pd.DataFrame(READ["path"])
 MANAGER = "cpp/tensorrt_llm/batch_manager/kvCacheManager.cpp"
 EXECUTOR = "tensorrt_llm/_torch/pyexecutor/resource_manager.py"
 PATCHES = {kind: f"02-kv-cache.{kind}.tensorrt-llm.diff" for kind in ("published", "revised")}
 UNIFIED = re.compile(r"if \(.*(isUnifiedMemorySystem|sharesHostMemory)")
-
-
-def recorded(kind):
-    """Each ``fact`` or ``path`` that was read of the change and the code around it (DataFrame)."""
-    return pd.DataFrame(tomllib.loads(FACTS.read_text())[kind])
 
 
 def skipped(code, found):
@@ -34,7 +31,7 @@ def copies(code):
 
 
 def survey(tree):
-    """The paths in a tree's own source, as it is and with each patch, as `recorded` has them.
+    """The paths in a tree's own source, as it is and with each patch, as `PATHS` has them.
 
     Empty without a tree, and where the patches do not fit it: an installed package lacks the files.
     """
@@ -45,9 +42,9 @@ def survey(tree):
     for kind, names in [("none", ()), *((kind, [name]) for kind, name in PATCHES.items())]:
         with patches.patched(tree, *names, files=(MANAGER, EXECUTOR)) as copy:
             manager, executor = (Path(copy, name).read_text() for name in (MANAGER, EXECUTOR))
-        dropped = [skipped(manager, found)
-                   for found in re.finditer(r"freeSecondaryMemBytes = 0;", manager)]
-        skips, kept = copies(manager)["skipped"].any(), '"host_cache_size": 0' not in executor
-        rows += [(kind, "C++ engine", skips, not any(dropped), MANAGER),
-                 (kind, "PyTorch", skips, kept, EXECUTOR)]
+        dropped = re.finditer(r"freeSecondaryMemBytes = 0;", manager)
+        both, skips = not any(skipped(manager, found) for found in dropped), copies(manager)
+        rows += [(kind, "C++ engine", skips["skipped"].any(), both, MANAGER),
+                 (kind, "PyTorch", skips["skipped"].any(),
+                  '"host_cache_size": 0' not in executor, EXECUTOR)]
     return pd.DataFrame(rows, columns=["patch", "path", "skips", "second pool", "link"])

@@ -52,13 +52,12 @@ def arrangements(blocks):
 
     ``two allocations`` is TensorRT-LLM's; mapped twice, slot i of either pool is the same page.
     """
-    halves = pages(2 * blocks)
+    halves = np.split(pages(2 * blocks), 2)
     with tempfile.TemporaryFile() as file:
         file.truncate(blocks * PAGE)
-        twice = pages(blocks, file), pages(blocks, file)
-    return {"two allocations": (pages(blocks), pages(blocks)),
-            "one allocation, two halves": (halves[:blocks], halves[blocks:]),
-            "one memory, mapped twice": twice}
+        twice = [pages(blocks, file) for _ in range(2)]
+    return {"two allocations": [pages(blocks) for _ in range(2)],
+            "one allocation, two halves": halves, "one memory, mapped twice": twice}
 
 
 def shared(layouts):

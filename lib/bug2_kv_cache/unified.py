@@ -38,8 +38,8 @@ def readings():
         fact = row["one_memory"]
         rows.append((row["name"], fact, "one_memory", int(fact), "read", row["source"]))
         rows += [(row["name"], fact, name, *row[name]) for name in ATTRIBUTES if name in row]
-    return pd.DataFrame(rows, columns=["machine", "one_memory", "attribute", "value", "how",
-                                       "source"])
+    columns = ["machine", "one_memory", "attribute", "value", "how", "source"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def judge(predicate, row):

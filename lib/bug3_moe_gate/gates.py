@@ -22,7 +22,7 @@ FLASHINFER, TENSORRT_LLM = HERE / "ask_flashinfer.py", HERE / "ask_tensorrt_llm.
 BACK_ENDS, RECORDED = (tomllib.loads((HERE / f"{name}.toml").read_text())
                        for name in ("back_ends", "recorded"))
 OURS = {"back end": BACK_ENDS["tensorrt_llm"]}  # TensorRT-LLM's names to this collection's
-SECONDS = 300
+SECONDS, PATCHES = 300, "03-moe-gate.*.tensorrt-llm*"
 COLUMNS = ["check", "back end", "quantisation", "SM", "admitted", "said"]
 ROUTE = ["requested", "model", "SM", "refused", "reached", "said"]
 # What of TensorRT-LLM is looked at, in any layout.
@@ -33,9 +33,8 @@ PLACES = ("_utils.py", "_torch/model_config.py", "_torch/modules/fused_moe/*.py"
 def ask(script, tree, subject, names, files=(), sm=SM):
     """Have a script ask a tree for some GPUs, in a process and a folder of its own (dict; kept).
 
-    `subject` tells the tree from others (dict, as `cache.remember` takes it); patches (`names`,
-    files of patches/) go to a copy of `files`. Raises CollectionError, with the script's last
-    line, if it gives no answer within 5 minutes.
+    `subject` tells the tree from others (dict, as `cache.remember` takes it); patches (`names`) go
+    to a copy of `files`. An error, with the script's last line, without an answer in 5 minutes.
     """
     def answer(folder):
         output = folder / "said.json"
@@ -64,8 +63,8 @@ def flashinfer(version, *names):
     """Ask a pinned FlashInfer, with patches (files of patches/) or without.
 
     Returns rows (DataFrame of `COLUMNS`; quantisation is "" where the check does not depend on it),
-    and the CUTLASS kernels that its generator makes for each SM (DataFrame: SM, activation, weight,
-    as C++ types, and macro, which instantiates it).
+    and the CUTLASS kernels that its generator makes (DataFrame: SM, the C++ types activation and
+    weight, and macro, which instantiates it).
     """
     pin, tree = (get("flashinfer-python", version) for get in (wheels.pin, wheels.source))
     said = ask(FLASHINFER, tree, {"wheel": pin.sha256}, names)
@@ -89,13 +88,6 @@ def tensorrt_llm(tree, *names, sm=SM):
     return Asked(said["layout"], rows, pd.DataFrame(said["routes"]))
 
 
-def fitting(tree):
-    """The patches of bug 3 that are ready for a TensorRT-LLM tree (dict: published, revised)."""
-    return {path.name.split(".")[1]: path.name
-            for path in sorted(patches.FOLDER.glob("03-moe-gate.*.tensorrt-llm*.diff"))
-            if patches.Patch(path).state(tree) == patches.READY}
-
-
 def tried(tree):
     """A TensorRT-LLM tree asked as shipped and with each patch that fits (dict of str to `Asked`).
 
@@ -104,7 +96,7 @@ def tried(tree):
     if not tree or not (asked := tensorrt_llm(tree)).rows["admitted"].notna().any():
         return {}
     return {"as shipped": asked} | {kind: tensorrt_llm(tree, name)
-                                    for kind, name in fitting(tree).items()}
+                                    for kind, name in patches.fitting(tree, PATCHES).items()}
 
 
 def read(kind):

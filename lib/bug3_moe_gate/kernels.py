@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -56,8 +55,7 @@ def compiled(version, generated, target):
     """Compile the first NVFP4 kernel that `gates.flashinfer` tells for a target, such as sm_121a.
 
     Returns a dict: ``macro``, ``target``, ``bytes`` of the cubin and ``instructions``, tensor-core
-    mnemonics with their numbers. Raises CollectionError if there is no such kernel, or it does not
-    compile, with the compiler's first error.
+    mnemonics with their numbers. An error if there is none or, with the first one, it fails.
     """
     nvfp4 = (generated[["activation", "weight"]] == BACK_ENDS["generated"]["NVFP4"]).all(axis=1)
     fitting = generated.loc[nvfp4 & (generated["SM"] == int(target[3:].rstrip("af"))), "macro"]
@@ -110,14 +108,11 @@ def picked(version, *names):
     def ask(_):
         with (patches.patched(tree, *names, files=[runner]) as overlay,
               tempfile.TemporaryDirectory(prefix="sm12x-") as scratch):
-            program = Path(scratch, "runner")
             manifest = headers(wheels.wheel("flashinfer-cubin", version), scratch)
             include = [STUBS, scratch, manifest, tree / vendored.DATA / "include", internal,
                        internal / "include", *tc.include]
-            nvcc.host(UNIT, program, include, f'-DRUNNER="{overlay / runner}"', *MACROS)
-            done = subprocess.run([program, *map(str, (*LAYER.values(), *SM))],
-                                  capture_output=True, text=True, check=True)
-        return done.stdout
+            return nvcc.host(UNIT, include, f'-DRUNNER="{overlay / runner}"', *MACROS,
+                             arguments=(*LAYER.values(), *SM))
 
     key = {"wheels": [pin.sha256 for pin in pins], "unit": [UNIT, STUBS], "headers": tc.version,
            "patches": [patches.FOLDER / name for name in names]}

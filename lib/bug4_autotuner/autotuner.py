@@ -102,10 +102,9 @@ def needs(file, module):
 
 def fitting(tree, package="flashinfer"):
     """The patch of each of `KINDS` that fits a tree (dict of kind to file name), if any does."""
-    named = [(kind, patches.Patch(path)) for kind in KINDS if file_of(tree, package)
-             for path in sorted(patches.FOLDER.glob(f"04-autotuner.{kind}.*.diff"))]
-    return {kind: patch.path.name for kind, patch in named
-            if patch.files[0].startswith(f"{package}/") and patch.state(tree) == patches.READY}
+    product = package.replace("_", "-")
+    found = patches.fitting(tree, f"04-autotuner.*.{product}*") if file_of(tree, package) else {}
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
 def patched(tree, *names, package="flashinfer"):
@@ -208,15 +207,13 @@ def survey(tuner, call=find, cases=CASES):
 
 def raising(tuners):
     """In how many cases look-up and warm-up of each tuner raise, and the account's (DataFrame)."""
-    rows = []
-    for name, tuner in tuners.items():
+    def row(name, tuner):
         look_up, warm_up = survey(tuner), survey(tuner, generate)
-        failed = look_up["outcome"] != "ok"
-        rows.append({"tuner": name, "look-up raises": failed.sum(),
-                     "warm-up raises": (warm_up["outcome"] != "ok").sum(),
-                     "account's cases": look_up["account"].sum(),
-                     "account's cases raise": (failed & look_up["account"]).sum()})
-    return pd.DataFrame(rows)
+        failed, theirs = look_up["outcome"] != "ok", look_up["account"]
+        return {"tuner": name, "look-up raises": failed.sum(),
+                "warm-up raises": (warm_up["outcome"] != "ok").sum(),
+                "account's cases": theirs.sum(), "account's cases raise": (failed & theirs).sum()}
+    return pd.DataFrame([row(*each) for each in tuners.items()])
 
 
 def spec(sm, tree=None):

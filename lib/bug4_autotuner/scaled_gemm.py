@@ -1,6 +1,7 @@
 """An FP8 GEMM with block scales, like TensorRT-LLM's ``fp8_block_scaling_gemm``, in Triton."""
 
 import re
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -117,17 +118,15 @@ class Operator:
         In the Frobenius norm, relative; NaN if an element was not written or padding was used.
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
-        for size in sizes:
-            for tactic in self.valid:
-                inputs = self.inputs(size)
-                scales = matrix(inputs[2], size, self.depth // 128)
-                right = dequantise(inputs[0], scales, 1) @ known.T
-                out = torch.full_like(right, float("nan"), dtype=torch.bfloat16)
-                got = self.run(inputs, tactic, out)
-                error, rounding = (((each.double() - right).norm() / right.norm()).item()
-                                   for each in (got, right.bfloat16()))
-                rows.append({"tactic": tactic, "m": size, "relative error": error,
-                             "of bf16 alone": rounding})
+        for size, tactic in product(sizes, self.valid):
+            inputs = activation, _, scales, _ = self.inputs(size)
+            scales = matrix(scales, size, self.depth // 128)
+            right = dequantise(activation, scales, 1) @ known.T
+            out = torch.full_like(right, float("nan"), dtype=torch.bfloat16)
+            error, rounding = (((each.double() - right).norm() / right.norm()).item()
+                               for each in (self.run(inputs, tactic, out), right.bfloat16()))
+            rows.append({"tactic": tactic, "m": size, "relative error": error,
+                         "of bf16 alone": rounding})
         return pd.DataFrame(rows)
 
     def times(self, sizes, repeats=30):
@@ -139,16 +138,14 @@ class Operator:
             dirt.zero_()  # which flushes the cache
             torch.cuda._sleep(1_000_000)  # cycles, so that the launch is not measured
 
-        rows = []
-        for size in sizes:
-            inputs = self.inputs(size)
-            for tactic in self.valid:
-                took = attempt(timing.elapsed, lambda: self.run(inputs, tactic), repeats,
-                               before=before)
-                samples = [1e3 * each for each in took.value or [float("nan")]]
-                rows.append({"tactic": tactic, "m": size, "repeats": len(took.value or []),
-                             "error": took.error} | timing.spread(samples, "time (µs)"))
-        return pd.DataFrame(rows)
+        def row(tactic, size, inputs):
+            took = attempt(timing.elapsed, lambda: self.run(inputs, tactic), repeats, before=before)
+            samples = [1e3 * each for each in took.value or [float("nan")]]
+            return {"tactic": tactic, "m": size, "repeats": len(took.value or []),
+                    "error": took.error} | timing.spread(samples, "time (µs)")
+
+        drawn = ((size, self.inputs(size)) for size in sizes)
+        return pd.DataFrame([row(tactic, *given) for given in drawn for tactic in self.valid])
 
 
 def compiled(kernel):

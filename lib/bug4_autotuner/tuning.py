@@ -66,15 +66,16 @@ def look_up_cost(original, changed, rounds=40, calls=400):
     A row for ``cached`` (all calls but the first of a shape) and one for ``computed``: microseconds
     of each (medians), and the ratio of changed over original with its quartiles over the `rounds`.
     """
+    def look_up(tuner, path):
+        call = tuner.AutoTuner._find_nearest_profile if path == "cached" else uncached(tuner)
+        configured = autotuner.config(tuner, [((0,), (-2,))], [(2, 0), (4, -2)])
+        return functools.partial(call, shapes, configured)
+
     shapes, rows = ((300, 4096), (4096, 4096), (300,), (32,), (300, 4096), (1 << 20,)), []
     for path in ("cached", "computed"):
-        look_up = {}
-        for name, tuner in {"original": original, "changed": changed}.items():
-            call = tuner.AutoTuner._find_nearest_profile if path == "cached" else uncached(tuner)
-            configured = autotuner.config(tuner, [((0,), (-2,))], [(2, 0), (4, -2)])
-            look_up[name] = functools.partial(call, shapes, configured)
-        took = pd.DataFrame([{name: timeit.timeit(look_up[name], number=calls) / calls * 1e6
-                              for name in sorted(look_up, reverse=bool(turn % 2))}
+        calls_of = {"original": look_up(original, path), "changed": look_up(changed, path)}
+        took = pd.DataFrame([{name: timeit.timeit(calls_of[name], number=calls) / calls * 1e6
+                              for name in sorted(calls_of, reverse=bool(turn % 2))}
                              for turn in range(rounds)])
         rows.append({"path": path, "original (µs)": took["original"].median(),
                      "changed (µs)": took["changed"].median(),

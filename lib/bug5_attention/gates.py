@@ -1,7 +1,6 @@
 """Which GPUs are sent to trtllm-gen attention: the lines that decide, asked where they are here."""
 
 import re
-import subprocess
 import tempfile
 import textwrap
 import tomllib
@@ -75,9 +74,7 @@ def operator(tree):
         for name, file, wanted in (("functions.h", CAPABILITY, FUNCTIONS),
                                    ("members.h", OPERATOR, MEMBERS)):
             Path(folder, name).write_text("\n".join(wanted.findall(Path(tree, file).read_text())))
-        nvcc.host(UNIT, Path(folder, "ask"), [folder])
-        said = subprocess.run([Path(folder, "ask"), *map(str, DEVICES)],
-                              capture_output=True, text=True, check=True).stdout
+        said = nvcc.host(UNIT, [folder], arguments=DEVICES)
     return [int(sm) for sm, takes in map(str.split, said.splitlines()) if takes == "1"]
 
 

@@ -1,7 +1,6 @@
 """Instructions by target: what ptxas says to each, and the machine code that it becomes."""
 
 import re
-import tempfile
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ import pandas as pd
 
 from lib import cache
 from lib.errors import CollectionError
-from lib.instruments import nvcc, sass
+from lib.instruments import nvcc, ptxas, sass
 
 TARGETS = ("sm_90a", "sm_100", "sm_100f", "sm_100a", "sm_103f", "sm_103a", "sm_110f", "sm_110a",
            "sm_120", "sm_120f", "sm_120a", "sm_121", "sm_121f", "sm_121a")
 READ = tomllib.loads(Path(__file__).with_name("instructions.toml").read_text())
-FP4_CVT = "cvt to FP4 (e2m1x2)"
 LACKS = re.compile(r"error\s*:\s*(.*(?:not supported on|requires) \.target.*)")
 
 
@@ -32,19 +30,17 @@ class Instruction:
 
 INSTRUCTIONS = tuple(Instruction(family, name, *texts) for family, rows in READ["family"].items()
                      for name, texts in rows.items())
+FP4_CVT = [row for row in INSTRUCTIONS if row.name == "cvt to FP4 (e2m1x2)"]
 
 
 def assemble(tc, target, row):
     """What ptxas makes of an instruction: a cubin (bytes), and why the target lacks it, if so."""
     keep = f"st.shared.b32 [r1], {row.result};" if row.result else ""
     newest = f"9.{tc.version.split('.')[1]}"  # PTX ISA, by CUDA's release notes: 9.2 for 13.2
-    with tempfile.TemporaryDirectory() as folder:
-        source, output = Path(folder, "k.ptx"), Path(folder, "k.cubin")
-        source.write_text(READ["kernel"].format(
-            version=newest, target=target, text=row.text, keep=keep))
-        done = tc.run("ptxas", f"-arch={target}", source, "-o", output)
-        if done.returncode == 0:
-            return output.read_bytes(), ""
+    source = READ["kernel"].format(version=newest, target=target, text=row.text, keep=keep)
+    done, code = ptxas.run(tc, target, source)
+    if code:
+        return code, ""
     if not (lacks := LACKS.search(done.stderr)):
         raise CollectionError(
             f"ptxas {tc.version} does not assemble for {target}: {nvcc.first_error(done.stderr)}",
@@ -77,24 +73,15 @@ def mnemonics(tc, targets, instructions=INSTRUCTIONS, wanted=sass.MATRIX):
     """The mnemonics in the machine code of each instruction that fit a pattern (DataFrame)."""
     def ask(target, row):
         code, lacks = assemble(tc, target, row)
-        if lacks:
-            return ""
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(code)
-            file.flush()
-            written = sass.OPCODE.findall(tc.run("nvdisasm", file.name).stdout)
-        return " ".join(dict.fromkeys(op for _, op in written if wanted.match(op)))
+        written, = [{}] if lacks else sass.mnemonics(tc, code).values()
+        return " ".join(op for op in written if wanted.match(op))
     return by_target(tc, f"mnemonics {wanted.pattern}", targets, instructions, ask)
-
-
-def named(*names):
-    """The instructions of these names (list of `Instruction`)."""
-    return [row for row in INSTRUCTIONS if row.name in names]
 
 
 def cubin(tc, target, name="mma bf16"):
     """A cubin of ours (bytes) with one instruction, by its name, or CollectionError."""
-    code, lacks = assemble(tc, target, *named(name))
+    row, = (each for each in INSTRUCTIONS if each.name == name)
+    code, lacks = assemble(tc, target, row)
     if lacks:
         raise CollectionError(f"ptxas {tc.version}: {lacks}", "choose a target that has it")
     return code

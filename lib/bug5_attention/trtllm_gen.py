@@ -42,10 +42,8 @@ def answers(tc, tree, wheel, *names):
             Path(scratch, "flashInferMetaInfo.h").write_bytes(meta)
             include = (scratch, copy / headers, tree / vendored.DATA / "cutlass/include",
                        tree / vendored.DATA / "csrc", *reversed(tc.include))
-            nvcc.host(HARNESS, Path(scratch, "ask"), include)
-            asked = subprocess.run([Path(scratch, "ask"), *map(str, DEVICES)],
-                                   capture_output=True, text=True, check=True)
-        return [line.split("\t") for line in asked.stdout.splitlines()]
+            said = nvcc.host(HARNESS, include, arguments=DEVICES)
+        return [line.split("\t") for line in said.splitlines()]
 
     inputs = {"compiler": version.stdout.partition("\n")[0], "cuda": tc.version,
               "flashinfer": tree.name, "kernels": cache.digest(meta), "harness": HARNESS,

@@ -44,9 +44,9 @@ def shares(held, titles, says):
     drawing = px.scatter(shown, x="context", y="percent", color="model", symbol="model",
                          range_y=[0, 105], template=TEMPLATE, height=560)
     drawing.update_traces(marker=dict(size=10, line=dict(width=1)))
-    drawing.update_layout(xaxis_title="cached tokens (count)", legend_title="",
-                          yaxis_title="measured, of the bound (%)")
-    drawing.update_layout(legend=dict(y=-0.2, yanchor="top"))
+    drawing.update_layout(xaxis_title="cached tokens (count)",
+                          yaxis_title="measured, of the bound (%)",
+                          legend=dict(title="", y=-0.2, yanchor="top"))
     drawing.add_hline(y=100, line=dict(dash="dash", color=COLOURS["grey"]))
     columns = {"model": "model", "recipe": "recipe", "context": "cached tokens", "sparks": "Sparks",
                "tokens_per_s": "measured (tokens/s)", "bound": "bound (tokens/s)",

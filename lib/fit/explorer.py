@@ -1,7 +1,6 @@
 """The explorer: the reader picks model, format, cache and context, and sees what fits, how fast.
 
-What the browser adds and divides is computed here; its behaviour is explorer.js, for the site and
-for JupyterLab alike.
+The bytes and operations are computed here; explorer.js, in site and JupyterLab, only divides them.
 """
 
 import json

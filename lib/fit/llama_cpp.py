@@ -4,7 +4,6 @@ import re
 import runpy
 import tempfile
 import tomllib
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,13 +35,6 @@ def read(tree, name):
         raise CollectionError(f"{tree} has no {name}", "name a tree from source()") from error
 
 
-def found(tree, name, pattern):
-    """The group of a pattern's first match in a file, as a number (int), or a CollectionError."""
-    if match := re.search(pattern, read(tree, name)):
-        return int(match[1])
-    raise CollectionError(f"{name} does not say {pattern!r}", "read it: llama.cpp changed")
-
-
 def block_sizes(tree):
     """llama.cpp's own table of formats, run: name to (weights in a block, bytes of a block)."""
     name = "gguf-py/gguf/constants.py"
@@ -58,8 +50,12 @@ def rules(tree):
     kernels take; ``group`` and ``cached``: more query heads a key head than that and at least as
     many cached tokens send attention to a tensor-core kernel even for one token.
     """
-    return {name: found(tree, f"{CUDA}/{file}", pattern)
-            for name, (file, pattern) in ASKED["rules"].items()}
+    numbers = {}
+    for name, (file, pattern) in ASKED["rules"].items():
+        if not (match := re.search(pattern, read(tree, f"{CUDA}/{file}"))):
+            raise CollectionError(f"{file} does not say {pattern!r}", "read it: llama.cpp changed")
+        numbers[name] = int(match[1])
+    return numbers
 
 
 def measured(tree, reports):
@@ -81,8 +77,9 @@ def measured(tree, reports):
             if {"t/s", "TG"} & set(cells):
                 columns = cells
             elif known and len(cells) == len(columns) and not cells[0].startswith(("-", ":")):
-                names = dict(zip(("model", "recipe"), known))
-                rows.append(common | names | measurement(dict(zip(columns, cells))))
+                model, recipe = known
+                rows.append(common | {"model": model, "recipe": recipe}
+                            | measurement(dict(zip(columns, cells))))
     return rows
 
 
@@ -119,13 +116,12 @@ def kernels(tree, tc, target):
                 said = nvcc.first_error(made.stderr)
                 raise CollectionError(f"{unit.name} does not compile for {target}: {said}",
                                       "name a target that nvcc knows, as sm_121a")
-            parts = sass.FUNCTION.split(tc.run("nvdisasm", "unit.cubin", cwd=folder).stdout)[1:]
-        return [counted(unit, match, text) for name, text in zip(parts[::2], parts[1::2])
+            found = sass.mnemonics(tc, Path(folder, "unit.cubin").read_bytes())
+        return [counted(unit, match, ops) for name, ops in found.items()
                 if (match := re.search(ASKED["kernel"], name))]
 
-    def counted(unit, match, text):
+    def counted(unit, match, ops):
         kernel, *form, columns = filter(None, match.groups())
-        ops = Counter(op for _, op in sass.OPCODE.findall(text))
         matrix = {op: count for op, count in ops.items() if MATRIX.match(op)}
         return {"unit": unit.stem, "kernel": kernel, "format": types[form[0]] if form else "f16",
                 "columns": int(columns), "instructions": ops.total(),

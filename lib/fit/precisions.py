@@ -1,16 +1,14 @@
 """Operand types of the tensor cores: what ptxas takes, and which instruction it makes of it."""
 
 import re
-import tempfile
 import tomllib
-from collections import Counter
 from pathlib import Path
 from string import Template
 
 import pandas as pd
 
 from lib import cache
-from lib.instruments import sass
+from lib.instruments import ptxas, sass
 
 MATRIX = re.compile(r"[BHIQO]MMA\.")
 TYPES, UNIT = (Path(__file__).with_name(name) for name in ("mma.toml", "mma.ptx"))
@@ -23,15 +21,14 @@ def assembled(tc, targets):
     becomes), count of it, and native: whether one PTX instruction became one tensor-core one.
     """
     def row(form, target):
-        with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
-            source = Template(UNIT.read_text()).substitute(form, target=target)
-            Path(folder, "k.ptx").write_text(source)
-            done = tc.run("ptxas", f"-arch={target}", "k.ptx", "-o", "k.cubin", cwd=folder)
-            said = "" if done.returncode else tc.run("nvdisasm", "k.cubin", cwd=folder).stdout
-        found = Counter(op for _, op in sass.OPCODE.findall(said) if MATRIX.match(op))
+        source = Template(UNIT.read_text()).substitute(form, target=target)
+        _, cubin = ptxas.run(tc, target, source)
+        kernel, = sass.mnemonics(tc, cubin).values() if cubin else [{}]
+        found = {op: count for op, count in kernel.items() if MATRIX.match(op)}
+        count = sum(found.values())
         return {"type": form["type"], "bits": form["bits"], "target": target,
-                "accepted": not done.returncode, "instruction": next(iter(found), ""),
-                "count": found.total(), "native": found.total() == 1}
+                "accepted": bool(cubin), "instruction": next(iter(found), ""),
+                "count": count, "native": count == 1}
 
     def ask(_):
         forms = tomllib.loads(TYPES.read_text())["type"]

@@ -1,8 +1,7 @@
 """The two roofs over a decoder: what a step must read, and what it must compute.
 
-Bytes are those that a step has to read at least once: the weights that its tokens route to, and
-the caches of its sequences. Activations, writes and launches are left out, so a bound is not
-reached; by how much it is missed is its point.
+Bytes are those that a step must read: the weights that its tokens route to, and the caches of its
+sequences. Activations, writes and launches are left out: by how much it is missed is its point.
 """
 
 from bisect import bisect_left
@@ -14,10 +13,10 @@ from lib.subjects import formats, models
 
 
 def routed(top_k, experts, tokens, alike=False):
-    """The share of the experts that some tokens route to.
+    """The share of the experts that some tokens route to; an error for numbers that cannot be.
 
     `alike`, all go to the same ones, the least there can be; else the expectation if each routes
-    by itself and every expert is as likely. A CollectionError for numbers that cannot be.
+    by itself and every expert is as likely.
     """
     if tokens < 1 or not 0 < top_k <= experts:
         raise CollectionError(f"{tokens} tokens to {top_k} of {experts} experts cannot be",

@@ -45,19 +45,22 @@ def first_error(said):
     return (said.strip().splitlines() or ["no message"])[0][:300]
 
 
-def host(unit, program, include, *options, libraries=()):
-    """Compile a C++17 unit (Path) for this machine's processor, and link it to `program` (Path).
+def host(unit, include, *options, arguments=(), libraries=()):
+    """Compile a C++17 unit (Path) for this machine's processor, and run it: what it prints (str).
 
-    `include` are folders, in their order. An error if there is no host compiler, or it refuses,
-    with the compiler's first error.
+    `include` are folders, in their order; `arguments` go to the program. An error if there is no
+    host compiler, or it refuses, with the compiler's first error.
     """
-    folders = [f"-I{folder}" for folder in include]
-    command = [host_compiler(), "-std=c++17", "-O0", "-w", *options, *folders, unit,
-               *libraries, "-o", program]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise CollectionError(f"{Path(unit).name} does not compile: {first_error(done.stderr)}",
-                              "use a pinned FlashInfer, and g++ 11 or later")
+    with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
+        program, folders = Path(folder, "program"), [f"-I{each}" for each in include]
+        command = [host_compiler(), "-std=c++17", "-O0", "-w", *options, *folders, unit,
+                   *libraries, "-o", program]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise CollectionError(f"{unit.name} does not compile: {first_error(done.stderr)}",
+                                  "use a pinned FlashInfer, and g++ 11 or later")
+        return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True,
+                              check=True).stdout
 
 
 def check(tc, target):

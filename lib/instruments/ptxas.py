@@ -53,16 +53,22 @@ FAMILIES = {
 }
 
 
+def run(tc, target, source):
+    """ptxas over a text of PTX: the process when it is done, and the cubin (bytes; empty: none)."""
+    with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
+        ptx, cubin = Path(folder, "k.ptx"), Path(folder, "k.cubin")
+        ptx.write_text(source)
+        done = tc.run("ptxas", f"-arch={target}", ptx, "-o", cubin)
+        return done, b"" if done.returncode else cubin.read_bytes()
+
+
 def assemble(tc, target: str, body: str = "", directives: str = "") -> tuple[bool, str]:
     """Whether ptxas takes a one-entry kernel, and its first error, warning or advisory, if any.
 
     `body` is PTX statements, `directives` those of the entry, such as ``.maxntid 384``.
     """
     source = KERNEL.format(version=PTX_VERSION, target=target, directives=directives, body=body)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "k.ptx")
-        path.write_text(source)
-        done = tc.run("ptxas", f"-arch={target}", str(path), "-o", str(path.with_suffix(".cubin")))
+    done, _ = run(tc, target, source)
     said = SAID.search(done.stdout + done.stderr)
     if done.returncode and not said:
         raise CollectionError(f"ptxas ended with {done.returncode} and no message for {target}",

@@ -22,23 +22,28 @@ UNKNOWN = re.compile(r"at address 0x([0-9a-f]+)")
 MATRIX = re.compile(r"UTC\w*MMA|UTCCP|UTCBAR|UTCATOMSWS|LDTM|STTM|[HIQOD]G?MMA|WARPGROUP")
 
 
-def opcodes(tc, cubin):
-    """Count the mnemonics of a cubin (bytes) that use the tensor cores or guard tensor memory.
+def mnemonics(tc, cubin):
+    """Count the mnemonics of a cubin (bytes), by kernel (dict of str to Counter, modifiers too).
 
-    The answer is a dict of kernel to mnemonic, with modifiers, to count; an error if nvdisasm
-    refuses the cubin.
+    They stand in the order in which the code has them. An error if nvdisasm refuses the cubin.
     """
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        done = tc.run("nvdisasm", file.name)
+    if done.returncode:
+        raise CollectionError(f"nvdisasm refuses this cubin: {first_line(done.stderr)}",
+                              "build it anew")
+    parts = FUNCTION.split(done.stdout)[1:]
+    return {name: Counter(op for _, op in OPCODE.findall(text))
+            for name, text in zip(parts[::2], parts[1::2])}
+
+
+def opcodes(tc, cubin):
+    """Those of `mnemonics` that use the tensor cores or guard tensor memory, remembered (dict)."""
     def ask(_):
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(cubin)
-            file.flush()
-            done = tc.run("nvdisasm", file.name)
-        if done.returncode:
-            raise CollectionError(f"nvdisasm refuses this cubin: {first_line(done.stderr)}",
-                                  "build it anew")
-        parts = FUNCTION.split(done.stdout)[1:]
-        return {name: Counter(op for _, op in OPCODE.findall(text) if MATRIX.match(op))
-                for name, text in zip(parts[::2], parts[1::2])}
+        return {name: {op: count for op, count in found.items() if MATRIX.match(op)}
+                for name, found in mnemonics(tc, cubin).items()}
 
     inputs = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
     return cache.remember("sass", inputs | {"asked": "opcodes"}, ask).value

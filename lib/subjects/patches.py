@@ -147,6 +147,16 @@ class Patch:
         return (done.stderr.decode() or "git gave no reason") if done.returncode else ""
 
 
+def fitting(tree, pattern):
+    """The files of patches/ that a tree is ready for: kind, as ``published``, to name (dict).
+
+    `pattern` is what their names are like, as in ``04-autotuner.*.flashinfer-*``.
+    """
+    known = map(Patch, sorted(FOLDER.glob(f"{pattern}.diff")))
+    return {patch.path.name.split(".")[1]: patch.path.name for patch in known
+            if patch.state(tree) == READY}
+
+
 @contextmanager
 def patched(tree, *names, files=()):
     """A scratch copy (Path) of the files of a tree that patches change, with them applied.

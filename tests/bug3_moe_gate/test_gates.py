@@ -253,7 +253,7 @@ def test_the_real_functions_of_a_tree_are_asked_for_every_gpu(shipped):
 
 
 def test_published_opens_the_gate_and_revised_goes_where_kernels_are(tree, shipped):
-    assert gates.fitting(tree) == dict(zip(("published", "revised"), OF_TRTLLM))
+    assert patches.fitting(tree, gates.PATCHES) == dict(zip(("published", "revised"), OF_TRTLLM))
     published, revised = (gates.tensorrt_llm(tree, name) for name in OF_TRTLLM)
     assert admitted(published.rows, "trtllm-gen") == admitted(published.rows, "CuTe DSL, SM100") == {100, 103, 120, 121}
     assert reached(published.routes, "TRTLLM", 121) == ("TRTLLM", "")
@@ -342,7 +342,7 @@ def test_the_gates_of_real_trees(name, tmp_path):
     installed = tmp_path / "site-packages"  # a package as it is installed has no cpp/
     shutil.copytree(TREES / name / "tensorrt_llm", installed / "tensorrt_llm")
     for place in (TREES / name, installed):
-        assert set(gates.fitting(place)) == fit
+        assert set(patches.fitting(place, gates.PATCHES)) == fit
         asked = gates.tried(place)
         assert set(asked) == {"as shipped", *fit}
         assert asked["as shipped"].layout == layout

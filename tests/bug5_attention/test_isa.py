@@ -129,11 +129,11 @@ def test_another_text_is_asked_again(tc, monkeypatch, changed):
 
 def test_the_conversion_to_fp4_is_for_the_targets_with_a_letter(tc, matrix):
     """What it is about: compiled, not run. Plain sm_120 and sm_121 lack it; with a or f they write what sm_100a writes."""
-    asked = isa.mnemonics(tc, isa.TARGETS, isa.named(isa.FP4_CVT), re.compile("F2F"))
+    asked = isa.mnemonics(tc, isa.TARGETS, isa.FP4_CVT, re.compile("F2F"))
     written = asked[list(isa.TARGETS)].loc[0]
     assert {name for name in isa.TARGETS if not written[name]} == {"sm_90a", "sm_100", "sm_120", "sm_121"}
     assert set(written[written != ""]) == {written["sm_100a"]} and "E2M1" in written["sm_100a"]
-    assert matrix.loc[isa.FP4_CVT, "sm_121"] == "Feature 'cvt.e2m1x2.f32' not supported on .target 'sm_121'"
+    assert matrix.loc[isa.FP4_CVT[0].name, "sm_121"] == "Feature 'cvt.e2m1x2.f32' not supported on .target 'sm_121'"
 
 
 def test_the_toolchain_is_the_one_that_the_snippets_need(tc):
