@@ -23,7 +23,6 @@ from pathlib import Path
 
 from lib.errors import CollectionError
 
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 LOG = logging.getLogger(__name__)
 RECORD = "answer.json"
@@ -53,7 +52,7 @@ def disk_errors(path):
         yield
     except OSError as error:
         where = error.filename or path
-        if error.errno in NO_SPACE:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CollectionError(
                 f"the disk is full: {where} could not be written",
                 "free some space, or set SM12X_CACHE to a folder on another disk "
@@ -79,19 +78,10 @@ class Answer:
 def entry(kind, key, build):
     """An entry of the cache, whole (`Answer`); built if it is not there yet, or is damaged.
 
-    Parameters
-    ----------
-    kind : str
-        The folder of the cache that holds such entries.
-    key : bytes, str or JSON-serialisable object
-        Everything that the entry depends on.
-    build : callable
-        Called with an empty folder (``Path``) to fill; what it returns is the value.
-
-    Raises
-    ------
-    CollectionError
-        If the disk is full or the cache cannot be read or written, and whatever `build` raises.
+    `kind` is the folder of the cache that holds such entries, `key` everything that the entry
+    depends on: bytes, a str or what JSON holds. `build` is called with an empty folder (Path) to
+    fill; what it returns is the value. An error if the disk is full or the cache cannot be read or
+    written, and whatever `build` raises.
     """
     if found := held(kind, key):
         return found
@@ -155,21 +145,9 @@ def sync(*paths):
 def remember(kind, inputs, ask):
     """Ask once for each set of inputs and each version of the code that asks (`Answer`).
 
-    The key covers the inputs and the source of every module of this package that `ask` can reach
-    through imports.
-
-    Parameters
-    ----------
-    kind : str
-        The folder of the cache.
-    inputs : dict
-        All that the answer depends on besides our code: JSON values, and paths (Path), which
-        stand for the bytes of their files.
-    ask : callable
-        A function of a module of this package. It is called with an empty folder (Path), may
-        leave files there, and returns what JSON holds.
-
-    It raises what `entry` does.
+    An `entry` whose key covers `inputs` (a dict of JSON values, and of paths, which stand for the
+    bytes of their files) and the source of every module of this package that `ask` can reach
+    through imports. `ask` is a function of a module of this package; it builds the entry.
 
     Examples
     --------
@@ -205,9 +183,7 @@ def content(inputs):
     if isinstance(inputs, list | tuple):
         return [content(value) for value in inputs]
     if isinstance(inputs, Path):
-        if inputs.is_dir():
-            return hashes(inputs)
-        return hashed(inputs)
+        return hashes(inputs) if inputs.is_dir() else hashed(inputs)
     return inputs
 
 

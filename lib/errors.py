@@ -2,15 +2,8 @@
 
 
 class CollectionError(Exception):
-    """Something that the reader can act on.
-
-    Parameters
-    ----------
-    what : str
-        What went wrong, with the name of the file, package or value.
-    next_step : str
-        What the reader should do now.
-    """
+    """Something that the reader can act on: `what` went wrong, with the name of the file, package
+    or value, and the `next_step`, what the reader should do now (two str)."""
 
     def __init__(self, what, next_step):
         super().__init__(what, next_step)

@@ -48,7 +48,7 @@ def decide(sizes, cuda=None, gpu=None):
     if not (gpu := gpu or next(iter(devices.gpus()), None)):
         return pd.DataFrame(columns=COLUMNS)
     own, rows = f"sm_{gpu.sm}{'a' * (gpu.sm >= 90)}", []
-    with driver.context(0, cuda) as cuda:
+    with driver.context(cuda) as cuda:
         attribute = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         for size in sorted({*sizes, gpu.shared_per_block, gpu.shared_per_block + 1}):
             status, module = cuda.cuModuleLoadData(image(own))

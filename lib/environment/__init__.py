@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import site
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +83,3 @@ def stamp(text, choice, root):
 def without_pip_settings():
     """The variables of this process without those of `UNSET` (dict of str)."""
     return {name: value for name, value in os.environ.items() if name not in UNSET}
-
-
-def shared():
-    """Package folders that a new environment would not see: those of a virtual environment."""
-    folders = site.getsitepackages() if sys.prefix != sys.base_prefix else []
-    return [folder for folder in folders if Path(folder).is_dir()]

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import site
 import subprocess
 import sys
 from pathlib import Path
 
-from . import choose, constraints, found, requirements, shared, stamp, without_pip_settings
+from . import choose, constraints, found, requirements, stamp, without_pip_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,8 @@ def run(*command, **keywords):
 
 def make(folder, choice):
     """A new, empty environment; where torch is the given Python's, one that sees its packages."""
-    outer = shared() if choice.torch else []
+    # The packages of a virtual environment are not seen through --system-site-packages.
+    outer = site.getsitepackages() if choice.torch and sys.prefix != sys.base_prefix else []
     seen = ["--system-site-packages"] if choice.torch and not outer else []
     command = [sys.executable, "-m", "venv", "--clear", *seen, str(folder)]
     errors = subprocess.DEVNULL if choice.torch else None

@@ -46,7 +46,7 @@ def needed(name, recipe, context, machines=1):
     """GB of weights, bits of each, and what each of some machines must hold (dict)."""
     weights = models.weight_bytes(name, recipe)
     each = (weights + models.cache_bytes(name, context)) / machines + models.working_bytes(name)
-    bits = 8 * weights / models.listed(name)["elements"].sum()
+    bits = 8 * weights / models.tensors(name)["elements"].sum()
     return {"weights (GB)": weights / models.GB, "bits a weight": bits,
             "each Spark needs (B)": each, "each Spark needs (GB)": each / models.GB}
 
@@ -62,7 +62,7 @@ def operations(name, tokens=1, context=0):
 
     Rows of the embedding are looked up, not multiplied.
     """
-    table = models.listed(name)
+    table = models.tensors(name)
     active = float((table["elements"] * table["active"])[table["tensor"] != "embed"].sum())
     return tokens * (2 * active + attention_operations(name, context))
 

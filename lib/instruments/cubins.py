@@ -1,12 +1,12 @@
 """GPU binaries in a wheel: what each is for, which GPU may load it, what the driver says to it."""
 
 import ctypes
-import mmap
 import re
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,10 +14,8 @@ from lib.errors import CollectionError
 from lib.instruments import devices, driver
 
 HEADER = 64  # bytes of an ELF-64 header
-PREFIX = 1024  # compressed bytes read of a member: far more than deflate needs for 64
 MACHINE = 190  # EM_CUDA
 ABI = 8  # the ABI version since which e_flags holds the SM in its second byte
-LOCAL = struct.Struct("<26xHH")
 NAMED = re.compile(r"[sS]m_?(\d{2,3})([af]?)(?=[._K])")
 FAMILIES = {"fmha/": "attention", "batched_gemm": "batched GEMM (MoE)", "gemm-": "GEMM",
             "deep-gemm": "DeepGEMM"}
@@ -41,9 +39,7 @@ def header(head, name="cubin"):
 
     The layout is LLVM's (BinaryFormat/ELF.h, EF_CUDA_*). Bit 3 of e_flags marks an "a" target in
     cubins of CUDA 12; ptxas 13.2 leaves it clear. No bit marks an "f" target: only the file's name
-    tells.
-
-    An error if it is too short, no ELF file, or not for CUDA.
+    tells. An error if it is too short, no ELF file, or not for CUDA.
     """
     wrong = ""
     if len(head) < HEADER:
@@ -59,11 +55,6 @@ def header(head, name="cubin"):
     if head[8] >= ABI:
         return Header(flags >> 8 & 0xFF, bool(flags & 0x8), flags)
     return Header(flags & 0xFF, bool(flags & 0x800), flags)
-
-
-def family(member):
-    """What a kernel is for, from the folder in which the wheel files it."""
-    return next((label for part, label in FAMILIES.items() if part in member), "other")
 
 
 def loads_on(sm, kind, device):
@@ -88,39 +79,34 @@ def opened(wheel):
                               "fetch it again, or name another one") from error
 
 
+def content(archive, member, most=-1):
+    """The bytes of a member of an open wheel, or its first ones; an error if it is damaged."""
+    try:
+        with archive.open(member) as file:
+            return file.read(most)
+    except (zlib.error, zipfile.BadZipFile) as error:
+        raise CollectionError(f"{member} is damaged in {Path(archive.filename).name}: {error}",
+                              "fetch the wheel again") from error
+
+
 def inventory(wheel):
-    """Read the header of every cubin in a wheel, of each only the bytes that inflate to 64.
+    """Read the header of every cubin in a wheel, and of each no more than that (DataFrame).
 
-    Returns
-    -------
-    DataFrame
-        A row for each cubin: member, family, sm, accelerated, named (the target that its file name
-        claims, as ``100f``; empty if none), bytes (unpacked), flags.
-
-    Raises
-    ------
-    CollectionError
-        If a member is damaged, or the wheel is, or holds no cubins.
+    A row for each cubin: member, family (what it is for, from its folder), sm, accelerated, named
+    (the target that its file name claims, as ``100f``; empty if none), bytes (unpacked), flags. An
+    error if a member is damaged, or the wheel is, or holds no cubins.
     """
     rows = []
-    with (opened(wheel) as archive, open(wheel, "rb") as file,
-          mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw):
+    with opened(wheel) as archive:
         for info in archive.infolist():
-            if not info.filename.endswith(".cubin"):
+            if not (member := info.filename).endswith(".cubin"):
                 continue
-            name = info.filename.rpartition("/")[2]
-            start = info.header_offset + 30 + sum(LOCAL.unpack_from(raw, info.header_offset))
-            head = raw[start:start + min(PREFIX, info.compress_size)]
-            if info.compress_type == zipfile.ZIP_DEFLATED:
-                try:
-                    head = zlib.decompressobj(-15).decompress(head, HEADER)
-                except zlib.error as error:
-                    raise CollectionError(f"{name} is damaged in {wheel.name}: {error}",
-                                          "fetch the wheel again") from error
-            said, claim = header(head, name), NAMED.findall(name)
-            claimed = "".join(claim[-1]) if claim else ""
-            rows.append((info.filename, family(info.filename), said.sm, said.accelerated, claimed,
-                         info.file_size, said.flags))
+            name = member.rpartition("/")[2]
+            said, claims = header(content(archive, member, HEADER), name), NAMED.findall(name)
+            family = next((label for part, label in FAMILIES.items() if part in member), "other")
+            claimed = "".join(claims[-1]) if claims else ""
+            rows.append((member, family, said.sm, said.accelerated, claimed, info.file_size,
+                         said.flags))
     if not rows:
         raise CollectionError(f"{wheel.name} holds no cubins", "name a flashinfer-cubin wheel")
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -133,19 +119,14 @@ def disagreements(found):
     return named[(sm != named["sm"]) | (named["named"].str.endswith("a") != named["accelerated"])]
 
 
-def kinds(found):
-    """The kind of each cubin's target (Series: "a" or "f").
-
-    Where the name does not tell, the header does, as leniently as "f".
-    """
-    return pd.Series([name[-1:] if name[-1:] in ("a", "f") else "a" if accelerated else "f"
-                      for name, accelerated in zip(found["named"], found["accelerated"])],
-                     found.index)
-
-
 def loadable(found, device):
-    """Which cubins of an `inventory` a GPU (as 121) may load (Series of bool), by `loads_on`."""
-    return pd.Series([loads_on(sm, kind, device) for sm, kind in zip(found["sm"], kinds(found))],
+    """Which cubins of an `inventory` a GPU (as 121) may load (Series of bool), by `loads_on`.
+
+    Where a name does not tell the kind of its target, the header does, as leniently as "f".
+    """
+    kinds = [name[-1:] if name[-1:] in ("a", "f") else "a" if accelerated else "f"
+             for name, accelerated in zip(found["named"], found["accelerated"])]
+    return pd.Series([loads_on(sm, kind, device) for sm, kind in zip(found["sm"], kinds)],
                      found.index)
 
 
@@ -165,23 +146,19 @@ def read(wheel, *endings):
             if len(found) != 1:
                 raise CollectionError(f"{wheel.name} has {len(found)} files that end in {ending}",
                                       "name one by more of its path")
-            try:
-                contents.append(archive.read(found[0]))
-            except (zlib.error, zipfile.BadZipFile) as error:
-                raise CollectionError(f"{found[0]} is damaged in {wheel.name}: {error}",
-                                      "fetch the wheel again") from error
+            contents.append(content(archive, found[0]))
     return contents
 
 
-def load(cubin, ordinal=0):
+def load(cubin):
     """Give a cubin (bytes) to the driver and take it back: ``loaded``, or the driver's error (str).
 
-    CollectionError if there is no CUDA GPU, or it gives no context.
+    CollectionError if there is no CUDA GPU, or the first one gives no context.
     """
     if not devices.gpus():
         raise CollectionError(f"there is no CUDA GPU here: {devices.why_none()}",
                               "run this on a machine that has one")
-    with driver.context(ordinal) as cuda:
+    with driver.context() as cuda:
         image = ctypes.create_string_buffer(cubin, len(cubin))
         status, module = cuda.cuModuleLoadData(ctypes.addressof(image))
         if int(status) != 0:

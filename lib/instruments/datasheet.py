@@ -1,93 +1,67 @@
 """The architectures side by side: every figure with its source, as one table and one chart."""
 
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from lib.errors import CollectionError
 from lib.instruments import architectures, ptxas
 from lib.instruments.architectures import ARCHITECTURES
 
 KIB = 1024
-H100 = "https://glennklockwood.com/garden/processors/h100"
-B200 = "https://chipsandcheese.com/p/nvidias-b200-keeping-the-cuda-juggernaut"
-B300 = ("https://developer.nvidia.com/blog/"
-        "inside-nvidia-blackwell-ultra-the-chip-powering-the-ai-factory-era")
-RTX = "https://pocketmags.com/linux-format-magazine/may-2025/articles/nvidia-geforce-rtx-5090"
-GB10 = "https://github.com/huggingface/kernels/pull/283"
-SPARK = "https://huggingface.co/blog/exolabs/the-dgx-spark-handbook"
-
-# Facts of a product that no header and no compiler knows, as (quantity, unit, {sm: (value, link)});
-# B300's 160 is the whole chip.
-CITED = (
-    ("multiprocessors", "",
-     {90: (132, H100), 100: (148, B200), 103: (160, B300), 120: (170, RTX), 121: (48, GB10)}),
-    ("memory bandwidth", "GB/s", {90: (3350, H100), 120: (1792, RTX), 121: (273, SPARK)}),
-    ("memory", "GB", {90: (80, H100), 120: (32, RTX), 121: (128, SPARK)}),
-)
+READ = tomllib.loads(Path(__file__).with_name("datasheet.toml").read_text())
 COLUMNS = ["quantity", "sm", "value", "unit", "source", "where"]
+BLOCK, WHOLE = "shared memory per block", "shared memory per multiprocessor"
 
 
 def gather(tc, cutlass: Path, cccl: Path, gpus: Iterable = ()) -> pd.DataFrame:
     """Figures as rows of quantity, sm, value, unit, source and where.
 
     `source` is ``header``, ``ptxas``, ``device`` or ``cited``; `where` is the file and line, the
-    target asked, the GPU's name or the link. A quantity may have a row from each source.
-
-    Parameters
-    ----------
-    tc : toolchain.Toolchain
-    cutlass, cccl : Path
-        Include folders of CUTLASS and of CCCL.
-    gpus : iterable of devices.Gpu
-        Whose own answers are rows too.
+    target asked, the GPU's name or the link. A quantity may have a row from each source. `tc` is a
+    `toolchain.Toolchain`, `cutlass` and `cccl` are include folders, and `gpus` (`devices.Gpu`)
+    those whose own answers are rows too.
     """
-    rows, stated = [], of_headers(cutlass, cccl)
+    tagged = architectures.scan(cutlass, "cutlass/arch", r"^struct Sm(\d+)\b(?!.*;)")
+    tags, rows = {int(sm): where for sm, where in tagged}, []
+    stated = {BLOCK: architectures.read_capacities(cutlass),
+              WHOLE: architectures.per_multiprocessor(cccl)}
     for arch in ARCHITECTURES:
-        rows += [(name, arch.sm, value, "B" if "memory" in name else "", "ptxas", arch.target)
-                 for name, value in ptxas.limits(tc, arch.target).items()]
-        *sizes, tag = stated[arch.sm]
-        rows += [*sizes, tensor_memory(tc, arch, cutlass), tag]
-    for quantity, unit, by_sm in CITED:
-        rows += [(quantity, sm, value, unit, "cited", link) for sm, (value, link) in by_sm.items()]
+        sm, target = arch.sm, arch.target
+        rows += [(quantity, sm, value, unit_of(quantity), "ptxas", target)
+                 for quantity, value in ptxas.limits(tc, target).items()]
+        rows += [(quantity, sm, known[sm][0], "B", "header", known[sm][1])
+                 for quantity, known in stated.items() if sm in known]
+        rows.append(("tensor memory per multiprocessor", sm, *tensor_memory(tc, target, cutlass)))
+        rows.append(("CUTLASS tag", sm, sm if sm in tags else None, "", "header",
+                     tags.get(sm, f"no struct Sm{sm}")))
+    rows += [(each["quantity"], each["sm"], each["value"], each["unit"], "cited", each["where"])
+             for each in READ["cited"]]
     for gpu in gpus:
-        of_device = {
-            "shared memory per block": (gpu.shared_per_block, "B"),
-            "shared memory per multiprocessor": (gpu.shared_per_multiprocessor, "B"),
-            "threads per multiprocessor": (gpu.threads_per_multiprocessor, ""),
-            "blocks per multiprocessor": (gpu.blocks_per_multiprocessor, ""),
-            "multiprocessors": (gpu.multiprocessors, ""),
-            "L2 cache": (round(gpu.l2_bytes / 2**20), "MB"),
-        }
-        rows += [(name, gpu.sm, value, unit, "device", gpu.name)
-                 for name, (value, unit) in of_device.items()]
+        rows += [(quantity, gpu.sm, getattr(gpu, field), unit_of(quantity), "device", gpu.name)
+                 for quantity, field in READ["device"].items()]
+        rows.append(("L2 cache", gpu.sm, round(gpu.l2_bytes / 2**20), "MB", "device", gpu.name))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def of_headers(cutlass, cccl):
-    """What CUTLASS's and CCCL's headers state, by SM: rows as of `gather`, the tag last (dict)."""
-    tags, rows = architectures.arch_tags(cutlass), {arch.sm: [] for arch in ARCHITECTURES}
-    for quantity, known in (
-            ("shared memory per block", architectures.read_capacities(cutlass)),
-            ("shared memory per multiprocessor", architectures.per_multiprocessor(cccl))):
-        for sm in rows.keys() & known.keys():
-            size, file, line = known[sm]
-            rows[sm].append((quantity, sm, size, "B", "header", f"{file}:{line}"))
-    for sm, found in rows.items():
-        where = "{}:{}".format(*tags[sm]) if sm in tags else f"no struct Sm{sm}"
-        found.append(("CUTLASS tag", sm, sm if sm in tags else None, "", "header", where))
-    return rows
+def unit_of(quantity):
+    """Bytes, or a plain number."""
+    return "B" if "memory" in quantity else ""
 
 
-def tensor_memory(tc, arch, cutlass):
-    """Tensor memory of a multiprocessor, none where ptxas refuses its instructions (a row)."""
-    quantity = "tensor memory per multiprocessor"
-    snippet = ptxas.FAMILIES["tcgen05.mma (tensor memory)"]
-    if not ptxas.assemble(tc, arch.target, *snippet)[0]:
-        return quantity, arch.sm, 0, "B", "ptxas", f"tcgen05 refused for {arch.target}"
-    size, file, line = architectures.tensor_memory(cutlass)
-    return quantity, arch.sm, size, "B", "header", f"{file}:{line}"
+def tensor_memory(tc, target, cutlass):
+    """That of a multiprocessor, as value, unit, source and where: what CUTLASS states for SM100, or
+    none where ptxas refuses the instructions for a target."""
+    if not ptxas.assemble(tc, target, *ptxas.FAMILIES["tcgen05.mma (tensor memory)"])[0]:
+        return 0, "B", "ptxas", f"tcgen05 refused for {target}"
+    stated = r"MAX_CAPACITY_BITS\s*=\s*Int<(\d+)\*(\d+)\*(\d+)>"
+    for lanes, columns, bits, where in architectures.scan(cutlass, "cute/arch", stated):
+        return int(lanes) * int(columns) * int(bits) // 8, "B", "header", where
+    raise CollectionError(f"no MAX_CAPACITY_BITS under {cutlass}",
+                          "name the include folder of CUTLASS 4.0 or later")
 
 
 def disagreements(figures: pd.DataFrame) -> pd.DataFrame:
@@ -106,12 +80,7 @@ def overview(figures: pd.DataFrame) -> pd.DataFrame:
     cells = figures.groupby(["quantity", "sm"], sort=False).apply(cell, include_groups=False)
     wide = cells.unstack("sm").reindex(index=figures["quantity"].unique(),
                                        columns=[arch.sm for arch in ARCHITECTURES])
-    return wide.fillna("not stated").rename(columns=names())
-
-
-def names():
-    """What an architecture is called in a heading (dict of int to str)."""
-    return {arch.sm: f"SM{arch.sm} ({arch.part})" for arch in ARCHITECTURES}
+    return wide.fillna("not stated").rename(columns={arch.sm: arch.title for arch in ARCHITECTURES})
 
 
 def written(value, unit: str) -> str:
@@ -130,9 +99,8 @@ def budget_table(figures: pd.DataFrame) -> pd.DataFrame:
     """
     once = figures.drop_duplicates(["quantity", "sm"])
     wide = once.pivot(index="sm", columns="quantity", values="value")
-    block = wide["shared memory per block"]
-    whole = wide.get("shared memory per multiprocessor", block)
-    return pd.DataFrame({"architecture": list(names().values()),
+    block, whole = wide[BLOCK], wide.get(WHOLE, wide[BLOCK])
+    return pd.DataFrame({"architecture": [arch.title for arch in ARCHITECTURES],
                          "one block (B)": block.astype(int).values,
                          "reserved (B)": (whole - block).astype(int).values})
 

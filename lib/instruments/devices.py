@@ -1,47 +1,41 @@
 """The machine: its GPUs as the driver reports them, or why there are none."""
 
+import contextlib
 import functools
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
 from lib.instruments import driver
 
 
+def of(name):
+    """A field that is this property of cuda.core's device."""
+    return field(metadata={"property": name})
+
+
 @dataclass(frozen=True)
 class Gpu:
-    """One CUDA device; every field is the driver's answer, sizes in bytes.
-
-    Attributes
-    ----------
-    capability : tuple of int
-        Compute capability, for example ``(12, 1)``.
-    shared_per_block : int
-        Largest shared memory a block may opt in to.
-    shared_reserved : int
-        Shared memory that CUDA keeps of each block's share.
-    pageable_memory_access : bool
-        The GPU reads memory from plain ``malloc``: through the host's page
-        tables if `host_page_tables`, else in software (HMM), which discrete
-        GPUs have too.
-    """
+    """One CUDA device; every field is the driver's answer, sizes in bytes."""
 
     ordinal: int
     name: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    threads_per_multiprocessor: int
-    blocks_per_multiprocessor: int
-    shared_per_multiprocessor: int
-    shared_per_block: int
-    shared_reserved: int
-    l2_bytes: int
+    capability: tuple[int, int]  # for example (12, 1)
+    multiprocessors: int = of("multiprocessor_count")
+    threads_per_multiprocessor: int = of("max_threads_per_multiprocessor")
+    blocks_per_multiprocessor: int = of("max_blocks_per_multiprocessor")
+    shared_per_multiprocessor: int = of("max_shared_memory_per_multiprocessor")
+    shared_per_block: int = of("max_shared_memory_per_block_optin")
+    shared_reserved: int = of("reserved_shared_memory_per_block")  # CUDA keeps it, of each block's
+    l2_bytes: int = of("l2_cache_size")
     memory_bytes: int
-    clock_khz: int
-    integrated: bool
-    unified_addressing: bool
-    concurrent_managed_access: bool
-    pageable_memory_access: bool
-    host_page_tables: bool
+    clock_khz: int = of("clock_rate")
+    integrated: bool = of("integrated")
+    unified_addressing: bool = of("unified_addressing")
+    concurrent_managed_access: bool = of("concurrent_managed_access")
+    # The GPU reads memory from plain malloc: through the host's page tables if the next is true,
+    # else in software (HMM), which discrete GPUs have too.
+    pageable_memory_access: bool = of("pageable_memory_access")
+    host_page_tables: bool = of("pageable_memory_access_uses_host_page_tables")
 
     @property
     def sm(self) -> int:
@@ -82,23 +76,18 @@ STATE = {"name": "device", "driver_version": "driver", "clocks.sm": "SM clock (M
 
 def state() -> dict:
     """The first GPU as it is found now: `STATE`, by nvidia-smi; empty without it. Never raises."""
+    def number(text):
+        with contextlib.suppress(ValueError):
+            return None if text.startswith("[") else float(text)
+        return text
+
     command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(STATE)}",
                "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(STATE.values(), map(_number, done.stdout.strip().split(", "))))
-
-
-def _number(text: str):
-    """A number where the text is one, None where nvidia-smi has no answer, else the text."""
-    if text.startswith("["):
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return dict(zip(STATE.values(), map(number, done.stdout.strip().split(", "))))
 
 
 @functools.cache
@@ -119,24 +108,9 @@ def _probe() -> tuple[tuple[Gpu, ...], str, str]:
 
 
 def _read(device, cuda) -> Gpu:
-    get, handle = device.properties, driver.value(cuda.cuDeviceGet(device.device_id))
-    capability = device.compute_capability
-    return Gpu(
-        ordinal=device.device_id,
-        name=device.name,
-        capability=(capability.major, capability.minor),
-        multiprocessors=get.multiprocessor_count,
-        threads_per_multiprocessor=get.max_threads_per_multiprocessor,
-        blocks_per_multiprocessor=get.max_blocks_per_multiprocessor,
-        shared_per_multiprocessor=get.max_shared_memory_per_multiprocessor,
-        shared_per_block=get.max_shared_memory_per_block_optin,
-        shared_reserved=get.reserved_shared_memory_per_block,
-        l2_bytes=get.l2_cache_size,
-        memory_bytes=driver.value(cuda.cuDeviceTotalMem(handle)),
-        clock_khz=get.clock_rate,
-        integrated=get.integrated,
-        unified_addressing=get.unified_addressing,
-        concurrent_managed_access=get.concurrent_managed_access,
-        pageable_memory_access=get.pageable_memory_access,
-        host_page_tables=get.pageable_memory_access_uses_host_page_tables,
-    )
+    said, handle = device.properties, driver.value(cuda.cuDeviceGet(device.device_id))
+    known = {each.name: getattr(said, each.metadata["property"])
+             for each in fields(Gpu) if each.metadata}
+    return Gpu(ordinal=device.device_id, name=device.name,
+               capability=tuple(device.compute_capability),
+               memory_bytes=driver.value(cuda.cuDeviceTotalMem(handle)), **known)

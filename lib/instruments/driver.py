@@ -5,24 +5,25 @@ from contextlib import contextmanager
 from lib.errors import CollectionError
 
 
-def value(answer, next_step="check the driver with nvidia-smi"):
+def value(answer):
     """The value behind the status of a call of cuda.bindings, or None; an error on a bad status."""
     status, *values = answer
     if int(status) != 0:
-        raise CollectionError(f"CUDA's driver answers {status.name}", next_step)
+        raise CollectionError(f"CUDA's driver answers {status.name}",
+                              "check the driver with nvidia-smi")
     return values[0] if values else None
 
 
 @contextmanager
-def context(ordinal=0, cuda=None):
-    """Make a device's primary context current for a block, which gets the driver's functions.
+def context(cuda=None):
+    """Make the first GPU's primary context current for a block, which gets the driver's functions.
 
     `cuda` is ``cuda.bindings.driver``, or a stand-in. An error if the device gives no context.
     """
     if cuda is None:
         from cuda.bindings import driver as cuda
     value(cuda.cuInit(0))
-    device = value(cuda.cuDeviceGet(ordinal))
+    device = value(cuda.cuDeviceGet(0))
     value(cuda.cuCtxPushCurrent(value(cuda.cuDevicePrimaryCtxRetain(device))))
     try:
         yield cuda

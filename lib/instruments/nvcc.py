@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache as once
 from pathlib import Path
 
 from lib import cache
@@ -40,9 +39,7 @@ def host_compiler():
 def first_error(said):
     """The first error in what a compiler or a linker said, without the place (str)."""
     found = re.search(r"(?:error|fatal)[^:\n]*:\s*(.+)|(undefined reference.*)", said)
-    if found:
-        return (found[1] or found[2]).strip()
-    return (said.strip().splitlines() or ["no message"])[0][:300]
+    return (found[1] or found[2]).strip() if found else toolchain.first_line(said)[:300]
 
 
 def host(unit, include, *options, arguments=(), libraries=()):
@@ -65,20 +62,19 @@ def host(unit, include, *options, arguments=(), libraries=()):
 
 def check(tc, target):
     """Refuse a toolchain that lacks a part (and say which wheel holds it), or is too old."""
-    known = (wheel.version for wheel in wheels.pins() if wheel.name == "nvidia-cuda-nvcc")
-    pinned = next(known, "13.0 or later")
+    pinned = {wheel.name: wheel.requirement for wheel in wheels.pins()}
     release = tuple(map(int, re.findall(r"\d+", tc.version)[:2]))
     if release < OLDEST:
         raise CollectionError(
-            f"nvcc {tc.version} is too old: {target} needs {OLDEST[0]}.{OLDEST[1]} or later",
-            f"use the wheel nvidia-cuda-nvcc=={pinned} (unset SM12X_CUDA_HOME), or a newer CUDA")
+            f"nvcc {tc.version} is too old: {target} needs {OLDEST[0]}.{OLDEST[1]} or later, as of "
+            f"the wheel {pinned.get('nvidia-cuda-nvcc', 'nvidia-cuda-nvcc')}", tc.mend)
     for name, wheel in NEEDED.items():
         # A system CUDA may keep CCCL elsewhere; nvcc finds it itself.
-        elsewhere = wheel == "nvidia-cuda-cccl" and len(tc.sources) == 1
+        elsewhere = wheel == "nvidia-cuda-cccl" and not tc.pinned
         if not (tc.home / name).exists() and not elsewhere:
             raise CollectionError(
-                f"{name} is missing from the toolchain {tc.home}",
-                f"the wheel {wheel}=={pinned} holds it: delete the folder and run again")
+                f"{name} is missing from the toolchain {tc.home}; the wheel "
+                f"{pinned.get(wheel, wheel)} holds it", tc.mend)
 
 
 @contextmanager
@@ -92,24 +88,12 @@ def alone():
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """nvcc over one tree of CUTLASS headers.
+    """nvcc over one tree of CUTLASS headers."""
 
-    Attributes
-    ----------
-    headers : Path
-        The include folder of CUTLASS.
-    extensions : tuple of Path
-        Include folders of TensorRT-LLM's extensions, if the tree has them.
-    identity : str
-        What the headers are: the SHA-256 of the wheel, or of the checkout's own text.
-    target : str
-        What nvcc compiles for, as in ``sm_121a``.
-    """
-
-    headers: Path
-    extensions: tuple
-    identity: str
-    target: str
+    headers: Path  # the include folder of CUTLASS
+    extensions: tuple  # include folders of TensorRT-LLM's extensions, if the tree has them
+    identity: str  # of the headers: the SHA-256 of the wheel
+    target: str  # what nvcc compiles for, as in sm_121a
 
     @property
     def version(self):
@@ -125,29 +109,12 @@ class FrontEnd:
                 "target": self.target}
 
     def compile(self, source, kind, *options, more=()):
-        """Compile a translation unit.
+        """Compile a translation unit (its text), with further options and folders that come first.
 
-        Parameters
-        ----------
-        source : str
-            The unit.
-        kind : str
-            ``ptx``, ``exe``, which is linked, or ``cubin``, of which one is made at a time.
-        *options : str
-            Further options of nvcc.
-        more : sequence of Path
-            Include folders that come first.
-
-        Returns
-        -------
-        tuple of (int, bytes, str)
-            nvcc's status, the output (empty if there is none), and what it said.
-
-        Raises
-        ------
-        CollectionError
-            If the toolchain lacks a part or is too old, no host compiler is installed, or nvcc
-            takes longer than 10 minutes.
+        `kind` is ``ptx``, ``exe``, which is linked, or ``cubin``, of which one is made at a time.
+        Gives nvcc's status (int), the output (bytes, empty if there is none), and what it said. An
+        error if the toolchain lacks a part or is too old, no host compiler is installed, or nvcc
+        takes longer than 10 minutes.
         """
         tc = toolchain.find()
         check(tc, self.target)
@@ -169,34 +136,15 @@ class FrontEnd:
             return done.returncode, binary, done.stdout + done.stderr
 
 
-@once
-def text_of(folder):
-    """A hash of all headers below a folder (str), for a checkout that has no pin."""
-    endings = (".h", ".hpp", ".inl", ".cuh")
-    names = sorted(path for path in folder.rglob("*") if path.suffix in endings)
-    return cache.digest({str(path.relative_to(folder)): cache.hashed(path) for path in names})
+def of_flashinfer(version, target="sm_121a"):
+    """nvcc over the CUTLASS that a pinned FlashInfer wheel vendors (`FrontEnd`).
 
-
-def over(tree, target="sm_121a", identity=""):
-    """nvcc over the CUTLASS of a FlashInfer tree, or of a CUTLASS checkout (`FrontEnd`).
-
-    `identity` is the SHA-256 of the wheel; by default the headers are hashed. An error if no
-    ``cutlass/version.h`` is there, or the target is none.
+    An error if the version is not pinned, or the target is none.
     """
-    tree = Path(tree)
     if not re.fullmatch(r"sm_\d{2,3}[af]?", target):
         raise CollectionError(f"{target!r} is no target of nvcc", "write it as sm_121a or sm_100a")
-    names = ("flashinfer/data/cutlass/include", "cutlass/include", "include")
-    places = (tree / name for name in names)
-    headers = next((place for place in places if (place / "cutlass/version.h").is_file()), None)
-    if headers is None:
-        raise CollectionError(f"no cutlass/version.h below {tree}",
-                              "name an unpacked FlashInfer wheel or a CUTLASS checkout")
+    tree = wheels.source("flashinfer-python", version)
     extensions = tree.glob(f"{vendored.INTERNAL}/tensorrt_llm/cutlass_extensions/include")
-    return FrontEnd(headers, tuple(extensions), identity or text_of(headers), target)
-
-
-def of_flashinfer(version, target="sm_121a"):
-    """nvcc over the CUTLASS that a pinned FlashInfer wheel vendors (`FrontEnd`)."""
+    headers = tree / vendored.DATA / "cutlass/include"
     pinned = wheels.pin("flashinfer-python", version)
-    return over(wheels.source("flashinfer-python", version), target, pinned.sha256)
+    return FrontEnd(headers, tuple(extensions), pinned.sha256, target)

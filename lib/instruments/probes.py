@@ -1,7 +1,6 @@
 """Probes of TensorRT-LLM itself: probes/ run in processes of their own, whatever they do there."""
 
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -36,19 +35,14 @@ def installation():
     CollectionError if there is none.
     """
     python = os.environ.get("TRTLLM_PYTHON") or sys.executable
-    if origin := found(python, os.environ.get("PYTHONPATH")):
-        return python, Path(origin).parents[1]
-    raise CollectionError(f"{python} has no TensorRT-LLM to import", NOWHERE)
-
-
-@functools.cache
-def found(python, _path):
-    """The file that a Python would import as tensorrt_llm (str), empty if there is none."""
     try:
-        return subprocess.run([python, "-c", WHERE], capture_output=True, text=True,
-                              timeout=60, check=True).stdout.strip()
+        origin = subprocess.run([python, "-c", WHERE], capture_output=True, text=True,
+                                timeout=60, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
         raise CollectionError(f"{python} does not run: {type(error).__name__}", NOWHERE) from error
+    if not origin:
+        raise CollectionError(f"{python} has no TensorRT-LLM to import", NOWHERE)
+    return python, Path(origin).parents[1]
 
 
 def why_not():
@@ -62,25 +56,14 @@ def why_not():
 
 
 def ask(number, *, seconds=600, parameters=None, environment=None, python=None):
-    """Run a probe, and read what it answered, whatever it did.
+    """Run the probe of a bug (1 to 5), and read what it answered, whatever it did.
 
-    Parameters
-    ----------
-    number : int
-        1 to 5: the bug.
-    seconds : float
-        After these it is killed, with all that it started.
-    parameters, environment : dict
-        Over the probe's own, and over this process's (such as ``PYTHONPATH`` of an overlay).
-    python : str
-        Run this one, GPU or not; else `installation`'s, and none where `why_not` has a reason.
+    After `seconds` it is killed, with all that it started. `parameters` (dict) are over the probe's
+    own, `environment` (dict) over this process's, such as ``PYTHONPATH`` of an overlay. `python`
+    (str) is run GPU or not; else `installation`'s, and none where `why_not` has a reason.
 
-    Returns
-    -------
-    DataFrame
-        An answer a row: `FIELDS`, and a column for each of the values.
-    str
-        How the probe ended, in one line.
+    Gives an answer a row (DataFrame: `FIELDS`, and a column for each of the values), and how the
+    probe ended, in one line (str).
     """
     if not python and (reason := why_not()):
         return pd.DataFrame(columns=FIELDS), reason
@@ -108,11 +91,17 @@ def ask(number, *, seconds=600, parameters=None, environment=None, python=None):
         out.seek(0), err.seek(0)
         said, complained = (each.read(MOST_BYTES).decode(errors="replace") for each in (out, err))
     rows, rubbish = answers(number, said)
-    status, names = child.returncode, {-each.value: each.name for each in signal.Signals}
-    how = stopped or (f"was ended by {names.get(status, f'signal {-status}')}" if status < 0 else
-                      f"ended with status {status}" if status else THROUGH)
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=FIELDS)
+    how = stopped or ending(child.returncode)
     return table, sentence(number, how, spent, table, rubbish, complained)
+
+
+def ending(status):
+    """What a process's status says of its end."""
+    if status < 0:
+        names = {-each.value: each.name for each in signal.Signals}
+        return f"was ended by {names.get(status, f'signal {-status}')}"
+    return f"ended with status {status}" if status else THROUGH
 
 
 def end(child, mark):

@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from lib import cache
 from lib.errors import CollectionError
-from lib.instruments import cubins
+from lib.instruments import cubins, toolchain
 
 OPCODE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.M)
 FUNCTION = re.compile(r"^\.text\.(\w+):", re.M)
@@ -22,18 +22,29 @@ UNKNOWN = re.compile(r"at address 0x([0-9a-f]+)")
 MATRIX = re.compile(r"UTC\w*MMA|UTCCP|UTCBAR|UTCATOMSWS|LDTM|STTM|[HIQOD]G?MMA|WARPGROUP")
 
 
+def disassemble(tc, code, *options):
+    """nvdisasm's answer to a cubin or to raw code (bytes): ``subprocess.CompletedProcess``."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        return tc.run("nvdisasm", *options, file.name)
+
+
+def asked(tc, cubin, inputs, ask):
+    """An answer about a cubin, remembered for it and the version of nvdisasm."""
+    known = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
+    return cache.remember("sass", known | inputs, ask).value
+
+
 def mnemonics(tc, cubin):
     """Count the mnemonics of a cubin (bytes), by kernel (dict of str to Counter, modifiers too).
 
     They stand in the order in which the code has them. An error if nvdisasm refuses the cubin.
     """
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = tc.run("nvdisasm", file.name)
+    done = disassemble(tc, cubin)
     if done.returncode:
-        raise CollectionError(f"nvdisasm refuses this cubin: {first_line(done.stderr)}",
-                              "build it anew")
+        said = toolchain.first_line(done.stderr)
+        raise CollectionError(f"nvdisasm refuses this cubin: {said}", "build it anew")
     parts = FUNCTION.split(done.stdout)[1:]
     return {name: Counter(op for _, op in OPCODE.findall(text))
             for name, text in zip(parts[::2], parts[1::2])}
@@ -45,48 +56,34 @@ def opcodes(tc, cubin):
         return {name: {op: count for op, count in found.items() if MATRIX.match(op)}
                 for name, found in mnemonics(tc, cubin).items()}
 
-    inputs = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
-    return cache.remember("sass", inputs | {"asked": "opcodes"}, ask).value
+    return asked(tc, cubin, {"asked": "opcodes"}, ask)
 
 
 def decode(tc, cubin, device, name="cubin"):
     """Read the code of a cubin as another architecture's: which instructions does that one lack?
 
     Its bytes go to ``nvdisasm --binary`` twice: as what the cubin was built for, for the mnemonics,
-    and as `device` (``SM121``), for the addresses that cannot be decoded.
-
-    Returns
-    -------
-    dict
-        ``instructions``: how many there are; ``unknown``: mnemonic (without modifiers) to how many
-        `device` cannot decode; ``matrix``: the tensor-core mnemonics, counted.
-
-    Raises
-    ------
-    CollectionError
-        If it is no cubin, or damaged, or nvdisasm does not know an architecture.
+    and as `device` (``SM121``), for the addresses that cannot be decoded. The answer is a dict of
+    ``instructions``: how many there are; ``unknown``: mnemonic (without modifiers) to how many
+    `device` cannot decode; ``matrix``: the tensor-core mnemonics, counted. An error if it is no
+    cubin, or damaged, or nvdisasm does not know an architecture.
     """
-    home, code = f"SM{cubins.header(cubin[:cubins.HEADER], name).sm}", texts(cubin, name)
+    home, code = f"SM{cubins.header(cubin, name).sm}", texts(cubin, name)
 
     def ask(_):
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(code)
-            file.flush()
-            own, other = (tc.run("nvdisasm", "--binary", each, file.name)
-                          for each in (home, device))
+        own, other = (disassemble(tc, code, "--binary", each) for each in (home, device))
         missing = {int(at, 16) for at in UNKNOWN.findall(other.stderr)}
         for each, done, fine in ((home, own, not own.returncode),
                                  (device, other, not other.returncode or missing)):
             if not fine:
-                reason = first_line(done.stderr)
-                raise CollectionError(f"nvdisasm cannot read {name} as {each}: {reason}",
-                                      "name an architecture as SM121")
+                raise CollectionError(
+                    f"nvdisasm cannot read {name} as {each}: {toolchain.first_line(done.stderr)}",
+                    "name an architecture as SM121")
         ops = {int(at, 16): op.partition(".")[0] for at, op in OPCODE.findall(own.stdout)}
         return {"instructions": len(ops), "unknown": Counter(ops[at] for at in missing),
                 "matrix": Counter(op for op in ops.values() if MATRIX.match(op))}
 
-    inputs = {"nvdisasm": tc.version, "cubin": hashlib.sha256(cubin).hexdigest()}
-    return cache.remember("sass", inputs | {"asked": "decode", "device": device}, ask).value
+    return asked(tc, cubin, {"asked": "decode", "device": device}, ask)
 
 
 def compare(tc, named, device):
@@ -119,6 +116,3 @@ def texts(cubin, name="cubin"):
             what, "compare its wheel with the pin in lib/subjects/wheels.toml") from error
 
 
-def first_line(said):
-    """The first line of what a program said."""
-    return (said.strip().splitlines() or ["no message"])[0]

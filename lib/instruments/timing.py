@@ -24,7 +24,7 @@ def spread(samples, name):
     return {name: middle, f"{name}, lower quartile": low, f"{name}, upper quartile": high}
 
 
-def elapsed(action, repeats=REPEATS, warm=WARM, before=lambda: None):
+def elapsed(action, repeats=REPEATS, before=lambda: None):
     """Milliseconds of an action on the current stream, by CUDA events (list of float, one a
     repeat).
 
@@ -32,7 +32,7 @@ def elapsed(action, repeats=REPEATS, warm=WARM, before=lambda: None):
     stream.
     """
     samples = []
-    for turn in range(warm + repeats):
+    for turn in range(WARM + repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         before()
@@ -40,6 +40,6 @@ def elapsed(action, repeats=REPEATS, warm=WARM, before=lambda: None):
         action()
         end.record()
         torch.cuda.synchronize()
-        if turn >= warm:
+        if turn >= WARM:
             samples.append(start.elapsed_time(end))
     return samples

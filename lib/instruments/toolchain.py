@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as once
 from pathlib import Path
 
@@ -15,20 +15,26 @@ from lib.subjects import wheels
 class Toolchain:
     """A CUDA toolchain: its folder with ``bin`` and ``include``, and its compiler's version.
 
-    `sources` is where it came from: requirements of wheels, or the path of a system CUDA.
+    It is `pinned`, or the system CUDA that ``SM12X_CUDA_HOME`` names.
     """
 
     home: Path
     version: str
-    sources: tuple
+    sources: tuple  # requirements of wheels, or the path of a system CUDA
+    pinned: bool = True
+
+    @property
+    def mend(self):
+        """What to do about it if it lacks something (str)."""
+        if self.pinned:
+            return f"delete {self.home} and run again: the toolchain is then unpacked anew"
+        return "correct SM12X_CUDA_HOME, or unset it to use the pinned toolchain"
 
     def tool(self, name):
         """The path of a program: ``nvcc``, ``ptxas``, ``cuobjdump``, ``nvdisasm`` ..."""
         path = self.home / "bin" / name
         if not path.is_file():
-            mend = "correct SM12X_CUDA_HOME, or unset it" if os.environ.get("SM12X_CUDA_HOME") \
-                else f"delete {self.home} and run again: the toolchain is then unpacked anew"
-            raise CollectionError(f"{name} is not in {path.parent}", mend)
+            raise CollectionError(f"there is no bin/{name} in {self.home}", self.mend)
         return path
 
     @property
@@ -41,6 +47,11 @@ class Toolchain:
         """Run a program, text in and out (``subprocess.CompletedProcess``); no status raises."""
         command = [self.tool(name), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, **keywords)
+
+
+def first_line(said):
+    """The first line of what a program said."""
+    return (said.strip().splitlines() or ["no message"])[0]
 
 
 def version_of(nvcc):
@@ -56,11 +67,8 @@ def find():
     An error if a wheel cannot be fetched, or ``SM12X_CUDA_HOME`` holds no compiler.
     """
     if asked := os.environ.get("SM12X_CUDA_HOME"):
-        nvcc = Path(asked, "bin", "nvcc")
-        if not nvcc.is_file():
-            raise CollectionError(f"SM12X_CUDA_HOME is {asked}, and there is no bin/nvcc in it",
-                                  "correct it, or unset it to use the pinned toolchain")
-        return Toolchain(Path(asked), version_of(nvcc), (asked,))
+        system = Toolchain(Path(asked), "", (asked,), pinned=False)
+        return replace(system, version=version_of(system.tool("nvcc")))
     pinned = [wheel for wheel in wheels.pins() if wheel.role == "toolchain"]
     if not pinned:
         raise CollectionError("no CUDA toolchain is pinned for this kind of machine",

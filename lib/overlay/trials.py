@@ -2,11 +2,12 @@
 
 import pandas as pd
 
+from lib import overlay
 from lib.instruments import probes
-from lib.overlay.overlay import shadow
 from lib.subjects import patches
 
 INSTALLED, KINDS = "as installed", ("published", "revised")
+SECONDS = 280  # that a run may take
 
 
 def fitting(number, root):
@@ -29,25 +30,24 @@ def fitting(number, root):
     return chosen, " ".join(why)
 
 
-def probed(number, *, seconds=280, parameters=None, python=None, root=None):
+def probed(number, parameters=None):
     """Run a probe as installed, then under each patch that fits (`fitting`).
 
-    `seconds` limits each run; `parameters` and `python` are as `probes.ask` takes them; `root`,
-    with `python`, is the folder (Path) that holds tensorrt_llm, else `probes.installation`'s. The
-    answers (DataFrame) have the column ``patch``: ``as installed``, ``published`` or ``revised``;
-    with them comes a line a run that says how it ended, or why nothing ran (str).
+    `parameters` are as `probes.ask` takes them. The answers (DataFrame) have the column ``patch``:
+    ``as installed``, ``published`` or ``revised``; with them comes a line a run that says how it
+    ended, or why nothing ran (str).
     """
-    if not python and (reason := probes.why_not()):
+    if reason := probes.why_not():
         return pd.DataFrame(columns=("patch", *probes.FIELDS)), reason
-    options = {"seconds": seconds, "parameters": parameters, "python": python}
-    root = root or probes.installation()[1]
+    root = probes.installation()[1]
     chosen, why = fitting(number, root)
+    options = {"seconds": SECONDS, "parameters": parameters}
     table, line = probes.ask(number, **options)
     tables, lines = [table.assign(patch=INSTALLED)], [f"{INSTALLED}: {line}"]
     for kind, name in chosen.items():
         if name:
-            with shadow(name, root=root) as laid:
-                variables = {"PYTHONPATH": laid.path()}
+            with overlay.shadow(name, root=root) as laid:
+                variables = {"PYTHONPATH": laid.path}
                 table, line = probes.ask(number, environment=variables, **options)
             tables.append(table.assign(patch=kind))
             lines.append(f"{kind} ({name}): {line}")

@@ -15,19 +15,10 @@ def bits(form):
 
 
 def mixed(mix, c):
-    """The format of each tensor of a model under one of llama.cpp's mixes, as llama-quant.cpp says.
+    """The format of each tensor of a model under one of `MIXES`, as llama-quant.cpp says.
 
-    Parameters
-    ----------
-    mix : str
-        One of `MIXES`.
-    c : dict
-        The configuration of the model; not one of 8 experts, which is treated in a way of its own.
-
-    Returns
-    -------
-    callable
-        Tensor (str) and layer (int) to format (str).
+    `c` is the configuration of the model; not one of 8 experts, which is treated in a way of its
+    own. Gives a function of a tensor (str) and its layer (int) to the format (str).
     """
     base, n = MIXES[mix], c["layers"]
     large = n == 80 and c["hidden"] == 8192

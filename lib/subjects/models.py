@@ -26,9 +26,9 @@ def facts():
 
 def config(name):
     """The configuration of a model (dict); an error if it is not recorded."""
-    if name not in (known := facts()["models"]):
-        raise CollectionError(f"no model {name!r} is recorded", f"name one of: {', '.join(known)}")
-    return known[name]["config"]
+    if name in (known := facts()["models"]):
+        return known[name]["config"]
+    raise CollectionError(f"no model {name!r} is recorded", f"name one of: {', '.join(known)}")
 
 
 def size(given):
@@ -97,8 +97,13 @@ def mlp(c, moe):
 
 
 @once
-def listed(name):
-    """`tensors`, shared: not to be changed."""
+def tensors(name):
+    """A model as a table of its tensors, without vision towers and multi-token prediction.
+
+    A row for each tensor and layer (-1: outside the layers): elements, the share of them that a
+    token reads (``active``), how many matrices it holds (``copies``: the experts), and its part
+    (``experts``, ``attention``, ``head``, ``embed`` or ``other``). Shared: not to be changed.
+    """
     c, rows = config(name), []
     parts = {"attn": "attention", "head": "head", "embed": "head" if c.get("tied") else "embed"}
 
@@ -122,52 +127,34 @@ def listed(name):
     return pd.DataFrame(rows, columns=columns)
 
 
-def tensors(name):
-    """A model as a table of its tensors, without vision towers and multi-token prediction.
-
-    Returns
-    -------
-    DataFrame
-        A row for each tensor and layer (-1: outside the layers): elements, the share of them that
-        a token reads (``active``), how many matrices it holds (``copies``: the experts), and its
-        part (``experts``, ``attention``, ``head``, ``embed`` or ``other``).
-    """
-    return listed(name).copy()
-
-
 @once
 def stored(name, recipe):
     """`tensors` with the format and the bytes of each under a recipe; shared, not to be changed.
 
     A recipe is one of models.json (ordered rules of pattern and format, of which the first that
-    matches wins; ``rest`` is what closes the published total), or a mix of llama.cpp's.
-
-    Raises
-    ------
-    CollectionError
-        If the model or the recipe is not known, or the recipe says nothing of a tensor.
+    matches wins; ``rest`` is what closes the published total), or a mix of llama.cpp's. An error if
+    the model or the recipe is not known, or the recipe says nothing of a tensor.
     """
-    table, recipes = tensors(name), facts()["recipes"]
-    known = recipes.get(recipe)
-    if known is None and recipe not in formats.MIXES:
-        raise CollectionError(f"no recipe {recipe!r} is recorded",
-                              f"name one of: {', '.join([*recipes, *formats.MIXES])}")
-    if known is None:
-        pick = formats.mixed(recipe, config(name))
-        table["format"] = list(map(pick, table["tensor"], table["layer"]))
-    else:
-        rules = known["rules"]
+    table, recipes = tensors(name).copy(), facts()["recipes"]
+    if recipe in recipes:
+        rules = recipes[recipe]["rules"]
         forms = {tensor: next((form for rule, form in rules if re.match(rule, tensor)), None)
                  for tensor in table["tensor"].unique()}
         if silent := [tensor for tensor, form in forms.items() if form is None]:
             raise CollectionError(f"{recipe} says nothing of {', '.join(silent)}",
                                   f"add a rule for it to {FACTS.name}")
         table["format"] = table["tensor"].map(forms)
+    elif recipe in formats.MIXES:
+        pick = formats.mixed(recipe, config(name))
+        table["format"] = list(map(pick, table["tensor"], table["layer"]))
+    else:
+        raise CollectionError(f"no recipe {recipe!r} is recorded",
+                              f"name one of: {', '.join([*recipes, *formats.MIXES])}")
     rest = table["format"] == "rest"
     widths = {"rest": 0.0} | {form: formats.bits(form) / 8 for form in formats.BLOCKS}
     table["bytes"] = table["elements"] * table["format"].map(widths)
     if rest.any():
-        left = size(known["total"]) - table["bytes"].sum()
+        left = size(recipes[recipe]["total"]) - table["bytes"].sum()
         table.loc[rest, "bytes"] = table["elements"][rest] * (left / table["elements"][rest].sum())
     # A matrix has two more float32 scales: of its weights, and of its input.
     table.loc[table["format"] == "nvfp4", "bytes"] += 8 * table["copies"]
@@ -213,12 +200,10 @@ def prediction_bytes(name):
 
 
 def validation():
-    """The model beside every published size.
+    """The model beside every published size (DataFrame).
 
-    Returns
-    -------
-    DataFrame
-        model, recipe, published and modelled (bytes), error (a share), read_as, what, source.
+    The columns are model, recipe, published and modelled (bytes), error (a share), read_as, what
+    and source.
     """
     def row(each):
         ours, theirs = weight_bytes(each["model"], each["recipe"]), size(each)

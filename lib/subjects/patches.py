@@ -40,24 +40,26 @@ class Patch:
                                   "write it above the first file of the diff")
         try:
             self.parsed = unidiff.PatchSet(self.text)
+            wrong = next(self.faults(), "")
         except unidiff.UnidiffParseError as error:
-            self.refuse(f"is no unified diff: {error}")
+            wrong = f"is no unified diff: {error}"
+        if wrong:
+            raise CollectionError(f"{path.name} {wrong}",
+                                  "make it anew with diff -U1, from the top folder of its base")
+
+    def faults(self):
+        """Why it is not to be applied to any tree (str, one by one)."""
         if not self.parsed:
-            self.refuse("changes nothing")
+            yield "changes nothing"
         for file in self.parsed:
             for name in (file.path, file.source_file, file.target_file):
                 if name != "/dev/null" and (name.startswith("/") or ".." in Path(name).parts):
-                    self.refuse(f"names {name}, which is outside the tree")
+                    yield f"names {name}, which is outside the tree"
             if file.is_binary_file:
-                self.refuse(f"changes {file.path} as a binary file, and only text is patched")
+                yield f"changes {file.path} as a binary file, and only text is patched"
             if any(next.source_start < hunk.source_start + hunk.source_length
                    for hunk, next in pairwise(file)):
-                self.refuse(f"has hunks of {file.path} that overlap")
-
-    def refuse(self, reason):
-        """Raise an error that says what the diff is or does."""
-        raise CollectionError(f"{self.path.name} {reason}",
-                              "make it anew with diff -U1, from the top folder of its base")
+                yield f"has hunks of {file.path} that overlap"
 
     @property
     def files(self):
@@ -82,35 +84,22 @@ class Patch:
     def apply(self, tree):
         """Apply to a tree, wholly or not at all.
 
-        Raises
-        ------
-        CollectionError
-            If it does not: a file is missing, it is applied already, or which hunk fails and why.
+        An error if it does not: a file is missing, or a link that leads out of the tree, it is
+        applied already, or which hunk fails and why.
         """
-        self.turn(tree, READY)
-
-    def revert(self, tree):
-        """Take back from a tree, wholly or not at all; raises as `apply` does."""
-        self.turn(tree, APPLIED, "--reverse")
-
-    def turn(self, tree, wanted, *direction):
-        """Have git apply it in a direction, if it is `wanted` to the tree."""
-        top = Path(tree).resolve()
-        if missing := [name for name in self.files if not (top / name).is_file()
-                       or not (top / name).resolve().is_relative_to(top)]:
+        top, base, name = Path(tree).resolve(), self.header["Base"], self.path.name
+        if missing := [each for each in self.files if not (top / each).is_file()
+                       or not (top / each).resolve().is_relative_to(top)]:
             raise CollectionError(
-                f"{self.path.name} changes {', '.join(missing)}, which {tree} does not have, or "
-                "only as a link that leads out of it",
-                f"its base is {self.header['Base']}: is this tree of that version?")
-        verb, state = "revert" if direction else "apply", self.state(tree)
-        if state not in (wanted, FAILS):
-            raise CollectionError(f"{self.path.name} does not {verb}; the tree is as it was",
-                                  "nothing: it was not applied here" if direction else
+                f"{name} changes {', '.join(missing)}, which {tree} does not have, or only as a "
+                "link that leads out of it", f"its base is {base}: is this tree of that version?")
+        if self.state(tree) == APPLIED:
+            raise CollectionError(f"{name} does not apply; the tree is as it was",
                                   "nothing: it is applied already")
-        if said := self.git(tree, *direction):
+        if said := self.git(tree):
             raise CollectionError(
-                f"{self.path.name} does not {verb} ({self.reason(tree, said)}); the tree is as it "
-                "was", f"compare the tree with the base of the patch: {self.header['Base']}")
+                f"{name} does not apply ({self.reason(tree, said)}); the tree is as it was",
+                f"compare the tree with the base of the patch: {base}")
 
     def reason(self, tree, said):
         """What git's words come to: the first hunk that fails, and the line that the file lacks."""

@@ -17,6 +17,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as once
+from functools import partial
 from pathlib import Path
 
 from lib import cache, environment
@@ -35,10 +36,7 @@ sha256 = cache.hashed
 
 @dataclass(frozen=True)
 class Wheel:
-    """A pinned wheel: a row of wheels.toml.
-
-    `platform` is a machine name or ``any``, `role` ``subject`` or ``toolchain``, `file` its name.
-    """
+    """A pinned wheel: a row of wheels.toml. `platform` is a machine name, or ``any``."""
 
     name: str
     version: str
@@ -87,26 +85,6 @@ def difference(wheel, path):
     return ""
 
 
-def fetch(wheel):
-    """Have pip download a wheel into the cache (Path); what differs from its pin never enters it.
-
-    An error with no network, a wrong hash, a truncated file, or a disk that is full or read-only.
-    """
-    folder = wheel.path.parent
-    with cache.disk_errors(wheel.path):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as unfinished:
-            arrived = download(wheel, Path(unfinished))
-            if wrong := difference(wheel, arrived):
-                raise CollectionError(wrong, "nothing was kept; run again, and if it comes back "
-                                             "the index serves another file: do not use it")
-            folder.mkdir(exist_ok=True)
-            cache.sync(arrived)
-            os.replace(arrived, wheel.path)
-            cache.sync(folder, folder.parent)
-    return wheel.path
-
-
 def download(wheel, folder):
     """Have pip bring the file of a pin into a folder (Path); `refusal` if it cannot."""
     wanted = ["--only-binary=:all:", wheel.requirement]
@@ -120,7 +98,7 @@ def download(wheel, folder):
                           env=settings)
     if done.returncode:
         said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)  # its colours
-        raise refusal(wheel, said) from None
+        raise refusal(wheel, said)
     arrived = folder / wheel.file
     if not arrived.is_file():
         names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -147,64 +125,69 @@ def refusal(wheel, said):
 def wheel(name, version):
     """The path of a pinned wheel (Path), fetched if it is not in the cache, or is damaged there.
 
-    Its bytes are held against the pin once in each process. An error if the pin is unknown, or the
-    file cannot be had.
+    Its bytes are held against the pin once in each process, and what differs from it never enters
+    the cache. An error if the pin is unknown, with no network, a wrong hash, a truncated file, or a
+    disk that is full or read-only.
     """
     pinned = pin(name, version)
-    with cache.disk_errors(pinned.path):
-        if not pinned.path.is_file():
-            return fetch(pinned)
-        if damage := difference(pinned, pinned.path):
+    path, folder = pinned.path, pinned.path.parent
+    with cache.disk_errors(path):
+        if path.is_file():
+            if not (damage := difference(pinned, path)):
+                return path
             LOG.warning("%s; it is fetched again", damage)
-            return fetch(pinned)
-    return pinned.path
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as unfinished:
+            arrived = download(pinned, Path(unfinished))
+            if wrong := difference(pinned, arrived):
+                raise CollectionError(wrong, "nothing was kept; run again, and if it comes back "
+                                             "the index serves another file: do not use it")
+            folder.mkdir(exist_ok=True)
+            cache.sync(arrived)
+            os.replace(arrived, path)
+            cache.sync(folder, folder.parent)
+    return path
 
 
 def extract(archive, folder):
     """Unpack a wheel or a source package so that no path leaves the folder, its files read-only.
 
-    An error if a member is absolute, climbs out of the folder or is a link, or the archive is
+    An error if a file has an absolute path, one out of the folder, or is a link, or the archive is
     damaged.
     """
-    unpack = untar if archive.name.endswith(".tar.gz") else unzip
+    folder = folder.resolve()
     try:
-        unpack(archive, folder.resolve())
+        for name, mode, opened in members(archive):
+            target = (folder / name).resolve()
+            if not opened or name.startswith(("/", "\\")) or not target.is_relative_to(folder):
+                raise CollectionError(
+                    f"{archive.name} holds the unsafe path {name!r}: nothing of it was kept",
+                    UNTRUSTED)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with opened() as packed, open(target, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+            target.chmod(0o555 if mode & 0o100 else 0o444)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CollectionError(f"{archive} is damaged: {error}",
                               f"delete {archive.parent} and run again") from error
 
 
-def unsafe(archive, name):
-    """The error about a member whose path must not be followed."""
-    what = f"{archive.name} holds the unsafe path {name!r}: nothing of it was kept"
-    return CollectionError(what, UNTRUSTED)
-
-
-def unzip(archive, folder):
-    """`extract` for a wheel."""
-    with zipfile.ZipFile(archive) as opened:
-        for member in opened.infolist():
-            name, mode = member.filename, member.external_attr >> 16
-            inside = (folder / name).resolve().is_relative_to(folder)
-            if stat.S_ISLNK(mode) or not inside or name.startswith(("/", "\\")):
-                raise unsafe(archive, name)
-            unpacked = Path(opened.extract(member, folder))
-            if not member.is_dir():
-                unpacked.chmod(0o555 if mode & 0o100 else 0o444)
-
-
-def untar(archive, folder):
-    """`extract` for a source package; Python's own filter is not in Debian 12's 3.11.2."""
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            target = (folder / member.name).resolve()
-            if not (member.isfile() or member.isdir()) or not target.is_relative_to(folder):
-                raise unsafe(archive, member.name)
-            if member.isfile():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.extractfile(member) as packed, open(target, "wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-                target.chmod(0o555 if member.mode & 0o100 else 0o444)
+def members(archive):
+    """What is no folder in a wheel or a source package: its path, its mode, and a function that
+    opens it, None for a link. (Python's own filter of tar is not in Debian 12's 3.11.2.)"""
+    if archive.name.endswith(".tar.gz"):
+        with tarfile.open(archive) as tar:
+            for each in tar:
+                if not each.isdir():
+                    opened = partial(tar.extractfile, each) if each.isfile() else None
+                    yield each.name, each.mode, opened
+        return
+    with zipfile.ZipFile(archive) as zipped:
+        for each in zipped.infolist():
+            if not each.is_dir():
+                mode = each.external_attr >> 16
+                opened = None if stat.S_ISLNK(mode) else partial(zipped.open, each)
+                yield each.filename, mode, opened
 
 
 @once
@@ -213,9 +196,7 @@ def source(name, version):
 
     Every byte of it is checked once in each process.
     """
-    def build(folder):
-        extract(wheel(name, version), folder)
-
+    build = lambda folder: extract(wheel(name, version), folder)
     return cache.entry("trees", pin(name, version).sha256, build).folder
 
 

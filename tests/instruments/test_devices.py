@@ -1,10 +1,12 @@
 """The machine: figures of the driver where there is one, a reason where there is none; the toolchain and what it is asked."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
 from lib.errors import CollectionError
-from lib.instruments import architectures, datasheet, devices, ptxas, toolchain
+from lib.instruments import architectures, datasheet, devices, nvcc, ptxas, toolchain
 from lib.subjects import wheels
 
 
@@ -18,14 +20,31 @@ def test_the_toolchain_is_the_pinned_one():
     tc = toolchain.find()
     assert tc.version == toolchain.version_of(tc.tool("nvcc")) == "13.2.86"
     assert all(tc.tool(name).is_file() for name in ("ptxas", "cuobjdump", "nvdisasm")) and len(tc.include) == 2
-    with pytest.raises(CollectionError, match="nvfoo is not in"):
+    with pytest.raises(CollectionError, match="no bin/nvfoo in .*\\n  next: delete .* and run again"):
         tc.tool("nvfoo")
 
 
 def test_a_system_cuda_that_is_none_is_explained(monkeypatch, tmp_path):
     monkeypatch.setenv("SM12X_CUDA_HOME", str(tmp_path))
-    with pytest.raises(CollectionError, match="no bin/nvcc"):
+    with pytest.raises(CollectionError, match="no bin/nvcc in .*\\n  next: correct SM12X_CUDA_HOME, or unset it"):
         toolchain.find.__wrapped__()
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("missing", ["ptxas", "a compiler that is new enough"])
+def test_only_who_has_set_a_system_cuda_is_told_to_unset_it(monkeypatch, tmp_path, given, missing):
+    """A toolchain without ptxas, or too old, whether it is the pinned one or that of SM12X_CUDA_HOME."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvcc").write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.2, V13.2.86'\n")
+    (tmp_path / "bin/nvcc").chmod(0o755)
+    tc = dataclasses.replace(toolchain.find(), home=tmp_path)
+    if given:
+        monkeypatch.setenv("SM12X_CUDA_HOME", str(tmp_path))
+        tc = toolchain.find.__wrapped__()
+    tc = tc if missing == "ptxas" else dataclasses.replace(tc, version="12.8.93")
+    with pytest.raises(CollectionError, match="ptxas is missing" if missing == "ptxas" else "too old") as error:
+        nvcc.check(tc, "sm_121a")
+    assert ("unset" in error.value.next_step) == given and ("delete" in error.value.next_step) == (not given)
 
 
 @pytest.mark.parametrize("target, limit", [("sm_100a", 232448), ("sm_120a", 101376), ("sm_121a", 101376), ("sm_121", 49152)])

@@ -33,7 +33,7 @@ lines = some.lists(some.sampled_from("abcdefgh"), min_size=1, max_size=30).map(l
 
 @settings(deadline=None)
 @given(before=lines, after=lines)
-def test_apply_and_revert_are_inverse(tmp_path_factory, before, after):
+def test_what_is_applied_comes_off_again(tmp_path_factory, before, after):
     assume(before != after)
     folder = tmp_path_factory.mktemp("p")
     patch, tree = patch_of(folder, before, after), tree_of(folder, before)
@@ -41,7 +41,7 @@ def test_apply_and_revert_are_inverse(tmp_path_factory, before, after):
     patch.apply(tree)
     assert (tree / "file.txt").read_text() == "".join(line + "\n" for line in after)
     assert patch.state(tree) == patches.APPLIED
-    patch.revert(tree)
+    assert not patch.git(tree, "--reverse")
     assert (tree / "file.txt").read_text() == original and patch.state(tree) == patches.READY
 
 
@@ -55,9 +55,6 @@ def test_what_is_applied_already_is_said_so(tmp_path):
         patch.apply(tree)
     assert "applied already" in error.value.next_step
     assert (tree / "file.txt").read_text().splitlines() == AFTER
-    patch.revert(tree)
-    with pytest.raises(CollectionError, match="does not revert"):
-        patch.revert(tree)
 
 
 def test_a_failing_hunk_is_named_and_nothing_is_written(tmp_path):
@@ -85,17 +82,16 @@ def test_of_two_files_neither_is_changed_if_one_does_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["link/victim.txt", "victim.link"])
-@pytest.mark.parametrize("how", ["apply", "revert"])
-def test_nothing_outside_the_tree_is_written_through_a_link(tmp_path, name, how):
+def test_nothing_outside_the_tree_is_written_through_a_link(tmp_path, name):
     """A folder, or a file, that is a link out of the tree: refused in a sentence, and the file outside stays."""
     (tmp_path / "outside").mkdir()
     tree, victim = tree_of(tmp_path, BEFORE), tmp_path / "outside/victim.txt"
     (tree / "link").symlink_to(tmp_path / "outside")
     (tree / "victim.link").symlink_to(victim)
-    victim.write_text("one\ntwo\nthree\n" if how == "apply" else "one\ntwo\nnew\nthree\n")
+    victim.write_text("one\ntwo\nthree\n")
     before = victim.read_bytes()
     with pytest.raises(CollectionError, match="a link that leads out"):
-        getattr(patch_of(tmp_path, BEFORE, AFTER, name), how)(tree)
+        patch_of(tmp_path, BEFORE, AFTER, name).apply(tree)
     assert victim.read_bytes() == before
 
 
@@ -136,7 +132,7 @@ def test_a_file_keeps_its_line_ends_whatever_those_of_the_patch(tmp_path_factory
     file.write_bytes(bytes_of(before))
     patch.apply(tree)
     assert file.read_bytes() == bytes_of(after) and patch.state(tree) == patches.APPLIED
-    patch.revert(tree)
+    assert not patch.git(tree, "--reverse")
     assert file.read_bytes() == bytes_of(before)
 
 
@@ -182,7 +178,7 @@ def test_a_patch_for_a_wheel_applies_to_it_and_git_agrees(path):
         assert checked.returncode == 0, checked.stderr
         patch.apply(copy)
         assert patch.state(copy) == patches.APPLIED
-        patch.revert(copy)
+        assert not patch.git(copy, "--reverse")
         assert all((copy / name).read_bytes() == (tree / name).read_bytes() for name in patch.files)
 
 
