@@ -122,14 +122,22 @@ def job(arguments, path, folder, parameters):
     return runner.Job(path, folder / path.name, parameters, arguments.cell_seconds)
 
 
-def stated(job):
-    """The findings of a notebook that ran (list of dict); one that was damaged since has failed."""
-    try:
-        return record.findings(job.output)
-    except (OSError, ValueError) as error:
-        job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
-        runner.mark(job, type(error).__name__, "the executed notebook is damaged")
-        return []
+def stated(jobs):
+    """The findings of notebooks that ran (list of dict); one that is none, or has the id of another
+    notebook's, costs itself alone, and a notebook that was damaged since has failed."""
+    found = {}
+    for job in jobs:
+        try:
+            shown, job.refused = record.findings(job.output)
+        except (OSError, ValueError) as error:
+            job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
+            runner.mark(job, type(error).__name__, "the executed notebook is damaged")
+            continue
+        for id, (cell, finding) in shown.items():
+            if found.setdefault(id, finding) is not finding:
+                first = found[id]["notebook"]
+                job.refused.append((cell, f"the finding {id} is that of {first}, too"))
+    return list(found.values())
 
 
 def collect(arguments, built):
@@ -140,8 +148,8 @@ def collect(arguments, built):
     jobs = [job(arguments, path, folder, {}) for path in paths if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
     console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
-    found = [finding for each in jobs for finding in stated(each)]
-    failed = [each.failure for each in jobs if each.error]
+    found = stated(jobs)
+    failed = [failure for each in jobs for failure in each.failures]
     run = record.describe(started, datetime.now(UTC), failed, missing)
     return jobs, record.write(built / "evidence.json", run, found)
 
@@ -158,14 +166,14 @@ def report(arguments):
         last = [job(arguments, path, built / "notebooks", given)
                 for path in Path(arguments.notebooks).glob(f"{site.SCOREBOARD}.ipynb")]
         console.follow(last, 1)
-        failed = [each.failure for each in jobs + last if each.error]
+        failed = [failure for each in jobs + last for failure in each.failures]
         kept = record.write(built / "evidence.json", kept["run"] | {"failed": failed},
                             kept["findings"])
         shown = comparison.runs(kept, others)
         (built / "report").mkdir()
         site.build(built, built / "report", shown)
         shutil.make_archive(str(built / "report"), "zip", built, "report")
-        kept_back = failed and not arguments.keep
+        kept_back = any(each.error for each in jobs + last) and not arguments.keep
         publish(built, outputs / "failed" if kept_back else outputs)
     console.failures(jobs + last)
     console.board(kept["findings"])
@@ -193,7 +201,7 @@ def recording(arguments):
         path = record.keep(place, arguments.name, run, kept["findings"], folder)
     console.say(f"recorded: {path}, {path.stat().st_size:,} B of {record.LARGEST:,}, "
                 f"on {run['machine']['name']}")
-    return any(each.error for each in jobs)
+    return any(each.failures for each in jobs)
 
 
 def chosen(arguments):
@@ -214,11 +222,11 @@ def notebook(arguments):
     folder.mkdir(exist_ok=True)
     single = job(arguments, path, folder, given)
     console.follow([single], 1)
-    found = stated(single)
+    found = stated([single])
     console.failures([single])
     console.details(found)
     console.say(f"executed notebook: {single.output}")
-    return bool(single.error)
+    return bool(single.failures)
 
 
 def lab(arguments):

@@ -1,19 +1,17 @@
 """This machine's run beside those of others: compared once, claim by claim, value by value."""
 
 import os
-import re
 from dataclasses import dataclass
 
 from IPython.display import HTML
 
+from lib import evidence
 from lib.evidence import claims
 from lib.report import machines, scoreboard
 
 STEADY = ("compiled", "inspected")  # what a compiler or a package says is the same everywhere
 UNLIKE = ("verdict", "tier", "missing")
 ABSENT = "nothing"
-# Names of values that are the machine's, wherever they were taken.
-UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\([mµ]?s\)")
 
 
 @dataclass(frozen=True)
@@ -53,16 +51,6 @@ def runs(kept, others=None):
     return Runs(here, shown, [compare(here, each) for each in shown], refused)
 
 
-def steady(value):
-    """Values without what each machine measures anew: `UNSTEADY` names, rows of a device."""
-    if isinstance(value, dict):
-        return {name: steady(item) for name, item in value.items() if not UNSTEADY.search(name)}
-    if isinstance(value, list):
-        return [steady(item) for item in value
-                if not (isinstance(item, dict) and item.get("source") == "device")]
-    return value
-
-
 def places(one, other, shared=False, place=""):
     """Where two values differ: list of (place as in ``kernels[3].bytes``, one's, the other's);
     what only one has is `ABSENT` in the other, or with `shared` no difference."""
@@ -99,8 +87,11 @@ def compare(one, other):
     mine, theirs = settings(one.run), settings(other.run)
     ids = sorted(one.by_id.keys() & other.by_id.keys())
     both = [(id, one.by_id[id], other.by_id[id]) for id in ids]
-    values = [(id, steady(here["values"]), steady(there["values"])) for id, here, there in both
-              if here["tier"] in STEADY and there["tier"] in STEADY]
+    values = []
+    for id, *pair in both:
+        if all(each["tier"] in STEADY for each in pair):
+            varies = [name for each in pair for name in each.get("varies", ())]
+            values.append((id, *(evidence.steady(each["values"], varies) for each in pair)))
     values = [(id, here, there) for id, here, there in values if not shared or here.keys() & there]
     different = [(id, places(here, there, shared)) for id, here, there in values]
     apart = {claim: unlike(held, other.decided[claim]) for claim, held in one.decided.items()}

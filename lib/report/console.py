@@ -51,10 +51,10 @@ def follow(jobs, at_once):
 
 
 def failures(jobs):
-    """Print each notebook that failed, with its cell and error."""
+    """Print what failed of each notebook, with its cell and error."""
     for job in jobs:
-        if job.error:
-            warn(f"FAILED {job.name}, cell {job.cell}: {job.error}")
+        for each in job.failures:
+            warn(f"FAILED {job.name}, cell {each['cell']}: {each['error']}")
 
 
 def board(found):

@@ -10,11 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
 from lib import cache, evidence
 from lib.errors import CollectionError
 from lib.instruments import devices, toolchain
+from lib.report import runner
 from lib.subjects import wheels
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ def compiler():
 
 def describe(started, finished, failed, missing):
     """What a run is (dict): machine, versions, pinned subjects, times (datetimes) and commit;
-    notebooks that failed (as `Job.failure`), and missing subjects with the reason (dict of str)."""
+    what failed (as `Job.failures`), and missing subjects with the reason (dict of str)."""
     gpus, processor = devices.gpus(), platform.machine()
     return {
         "machine": {
@@ -62,15 +61,28 @@ def describe(started, finished, failed, missing):
 
 
 def findings(notebook):
-    """The findings that an executed notebook (Path) shows; of one id the last (list of dict)."""
-    shown = [output.get("data", {}).get(evidence.MIME)
-             for cell in nbformat.read(notebook, as_version=4).cells
-             for output in cell.get("outputs", [])]
-    return list({finding["id"]: finding for finding in shown if finding}.values())
+    """What an executed notebook (Path) states: its findings, of one id the last (dict of id to cell
+    and dict), and those that are none, each with the reason (list of cell and str)."""
+    found, wrong = {}, []
+    for number, cell in enumerate(runner.executed(notebook).cells, 1):
+        shown = (output.get("data", {}).get(evidence.MIME) for output in cell.get("outputs", []))
+        for finding in filter(None, shown):
+            id = str(finding.get("id") if isinstance(finding, dict) else finding)[:80]
+            try:
+                evidence.validate(finding, evidence.FINDING, f"the finding {id}")
+                compact(finding).encode()
+                found[id] = number, finding
+            except CollectionError as error:
+                wrong.append((number, error.what))
+            except ValueError as error:  # a number that is none, text that is no Unicode
+                wrong.append((number, f"the finding {id} is damaged: {error}"))
+    return found, wrong
 
 
 def write(path, run, found, largest=None):
-    """Write evidence.json (Path) whole or not at all (its dict): in `largest` bytes, if stated."""
+    """Write evidence.json (Path) whole or not at all (its dict), each finding with its digest: in
+    `largest` bytes, if stated."""
+    found = [finding | {"digest": evidence.digest(finding)} for finding in found]
     record = {"schema": 2, "run": run, "findings": found}
     check(record, path.name)
     text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)

@@ -38,6 +38,7 @@ class Job:
     started: float = 0.0  # time.monotonic(), in seconds
     finished: float = 0.0
     error: str = ""  # what failed in that cell: "ValueError: ..."
+    refused: list = field(default_factory=list)  # of (cell, why): findings that are none
 
     @property
     def name(self):
@@ -50,9 +51,20 @@ class Job:
         return (self.finished or time.monotonic()) - self.started if self.started else 0.0
 
     @property
-    def failure(self):
-        """What failed, as evidence.json has it (dict: notebook, cell, error)."""
-        return {"notebook": self.name, "cell": self.cell, "error": self.error}
+    def failures(self):
+        """What failed, as evidence.json has it (list of dict: notebook, cell, error)."""
+        ended = [(self.cell, self.error)] if self.error else []
+        return [{"notebook": self.name, "cell": cell, "error": error}
+                for cell, error in [*self.refused, *ended]]
+
+
+def executed(path):
+    """An executed notebook as its author counts its cells: without papermill's own about an error
+    (nbformat.NotebookNode)."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells
+                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    return notebook
 
 
 def start_seconds():

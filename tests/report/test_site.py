@@ -18,7 +18,7 @@ from lib import evidence
 from lib.evidence import claims
 from lib.evidence.figures import PLOTLY, Chart
 from lib.evidence.parts import compiled, executed, inspected, modelled, read
-from lib.report import comparison, record, scoreboard, site
+from lib.report import commands, comparison, record, runner, scoreboard, site
 from tests.conftest import ROOT, needs_chromium
 from tests.evidence.test_findings import RUN, finding, of_schema_1
 
@@ -70,7 +70,7 @@ def outputs(shown):
 def small(tmp_path_factory):
     """The site of a small run (Path) beside an older one and a Spark's: every verdict, a chart, a cell that failed, no notebook executed."""
     folder, cell, prose = tmp_path_factory.mktemp("small"), nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
-    found = stated()
+    found, failed = stated(), {"notebook": "01-small", "cell": 11, "error": "ZeroDivisionError: division by zero"}
     table = pd.DataFrame({"target": ["sm_100a", "sm_121a"], "B": [232448, 101376]})
     chart = Chart(go.Figure(go.Bar(x=table["target"], y=table["B"])), table, "What a block may have.")
     notebook = nbformat.v4.new_notebook(cells=[
@@ -83,7 +83,7 @@ def small(tmp_path_factory):
     record.write(folder / "spark.json", RUN | {"machine": {"name": "NVIDIA GB10"}}, spark)
     older = of_schema_1(*[each | {"values": each["values"] | {"gone": LONG}} for each in map(asdict, found)])
     (folder / "older.json").write_text(json.dumps(older | {"run": RUN | {"name": "h100"}}))
-    kept = record.write(folder / "evidence.json", RUN, record.findings(folder / "notebooks/01-small.ipynb"))
+    kept = record.write(folder / "evidence.json", RUN | {"failed": [failed]}, map(asdict, found))
     (folder / "site").mkdir()
     site.build(folder, folder / "site", comparison.runs(kept, [folder / "older.json", folder / "spark.json"]))
     return folder / "site"
@@ -487,7 +487,7 @@ def hostile(tmp_path):
                                                nbformat.v4.new_code_cell(f"# {HOSTILE}", outputs=outputs)])
     (tmp_path / "run/notebooks").mkdir(parents=True)
     nbformat.write(notebook, tmp_path / "run/notebooks/01-hostile.ipynb")
-    found = record.findings(tmp_path / "run/notebooks/01-hostile.ipynb")
+    found = commands.stated([runner.Job(tmp_path / "01-hostile.ipynb", tmp_path / "run/notebooks/01-hostile.ipynb")])
     kept = record.write(tmp_path / "run/evidence.json", RUN | {"machine": {"name": HOSTILE}, "commit": HOSTILE}, found)
     long = "x" * 3000
     other = {"name": "NVIDIA " + HOSTILE + "javascript:window.pwned=8", "as found": {HOSTILE: HOSTILE, "driver": long}, "cores": [HOSTILE], "gpus": []}
