@@ -67,16 +67,24 @@ def findings(notebook):
     for number, cell in enumerate(runner.executed(notebook).cells, 1):
         shown = (output.get("data", {}).get(evidence.MIME) for output in cell.get("outputs", []))
         for finding in filter(None, shown):
-            id = str(finding.get("id") if isinstance(finding, dict) else finding)[:80]
-            try:
-                evidence.validate(finding, evidence.FINDING, f"the finding {id}")
-                compact(finding).encode()
-                found[id] = number, finding
-            except CollectionError as error:
-                wrong.append((number, error.what))
-            except ValueError as error:  # a number that is none, text that is no Unicode
-                wrong.append((number, f"the finding {id} is damaged: {error}"))
+            if why := flaw(finding):
+                wrong.append((number, why))
+            else:
+                found[finding["id"]] = number, finding
     return found, wrong
+
+
+def flaw(finding):
+    """Why something that a notebook shows is no finding (str); empty if it is one."""
+    name = f"the finding {str(finding.get('id') if isinstance(finding, dict) else finding)[:80]}"
+    try:
+        evidence.validate(finding, evidence.FINDING, name)
+        compact(finding).encode()
+    except CollectionError as error:
+        return error.what
+    except ValueError as error:  # a number that is none, text that is no Unicode
+        return f"{name} is damaged: {error}"
+    return ""
 
 
 def write(path, run, found, largest=None):

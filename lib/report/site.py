@@ -58,6 +58,9 @@ def read_page(path, run):
     notebook = runner.executed(path)
     for cell in notebook.cells:
         runner.cut(cell, runner.SHOWN)
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if evidence.MIME in data and record.flaw(data[evidence.MIME]):
+                del data[evidence.MIME]
     failed = "; ".join(f"cell {each['cell']}: {each['error']}".splitlines()[0]
                        for each in run.get("failed", ()) if each["notebook"] == path.stem)
     prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
@@ -133,7 +136,7 @@ def build(run, target, shown):
     ``notebooks/`` and ``evidence.json``, and what is shown of it (`comparison.Runs`)."""
     here, documents = shown.here, []
     pages = [read_page(path, here.run) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    made = {id: each for page in pages for id, each in page.made.items()}
+    made = {id: each for page in reversed(pages) for id, each in page.made.items()}
     common = {
         "collection": COLLECTION, "pages": pages, "here": here, "run": here.run, "shown": shown,
         "others": shown.others, "ledger": claims.ledger(), "decided": here.decided,
