@@ -11,7 +11,6 @@ from lib.evidence.findings import (
     digest,
     open,
     steady,
-    upgraded,
     validate,
 )
 from lib.evidence.parts import (
@@ -28,4 +27,4 @@ from lib.evidence.parts import (
 
 __all__ = ["BEATS", "FINDING", "MIME", "SCHEMA", "TIERS", "VERDICTS", "Finding", "Investigation",
            "Part", "brief", "compiled", "digest", "executed", "inspected", "modelled", "open",
-           "ran", "read", "steady", "upgraded", "validate"]
+           "ran", "read", "steady", "validate"]

@@ -152,27 +152,6 @@ def validate(value, schema, name):
         raise CollectionError(what, "see lib/evidence/schema.json") from error
 
 
-def upgraded(record):
-    """A record of schema 1, as recorded runs may have it, in the form of schema 2 (dict).
-
-    Its findings state no parts; those about no claim lose their verdict, which schema 2 has not,
-    and those that were called inspected on the ground of links alone are reported. Its run says
-    that it was ``upgraded from`` 1.
-    """
-    def converted(each):
-        links = all(str(source).startswith("https://") for source in each.get("sources", []))
-        read = {"tier": "reported"} if each.get("tier") == "inspected" and links else {}
-        return each | {"parts": [], "verdict": each.get("claim") and each.get("verdict")} | read
-
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        return record
-    found, run = record.get("findings"), record.get("run")
-    if isinstance(found, list) and isinstance(run, dict):
-        run = run | {"upgraded from": 1}
-        found = [converted(each) if isinstance(each, dict) else each for each in found]
-    return record | {"schema": 2, "run": run, "findings": found}
-
-
 class Investigation:
     """The findings of one notebook (its name, without its ending) about one bug (0: the whole)."""
 
@@ -189,29 +168,28 @@ class Investigation:
         claim : str
             The claim of the ledger that it speaks to.
         parts : dict of str to Part
-            What the claim comes to, as a conjunction: a short phrase for each part, with what
-            decided it. The verdict and the tier are computed from them.
+            A short phrase for each part of what the claim comes to, with what decided it: the
+            verdict and the tier are computed from them.
         beat : str
             One of `BEATS`.
         says : str
-            One sentence, a template over the values: ``"{over} of {n} exceed {budget:,} B."``
+            One sentence, a template over the values.
         values : dict, optional
-            The numbers of the sentence and the full table behind them; tables and arrays are
-            turned into JSON. What ran on a GPU gets ``as found``: the device, its driver and
-            clocks (`devices.state`).
+            The numbers of the sentence and the full tables behind them. What ran on a GPU gets
+            ``as found``: the device, its driver and clocks (`devices.state`).
         unit : str, optional
             The unit of the numbers, as in ``B``.
         sources : sequence of str, optional
             More links or requirements (``name==version``) than those of the parts.
         varies : sequence of str, optional
-            Names of values, at any depth, that differ from run to run, as times do. The finding's
-            `digest` leaves them out.
+            Names of values, at any depth, that differ from run to run, as times do: they are no
+            part of the finding's `digest`.
 
         Raises
         ------
         CollectionError
-            If there is no part, a word is none of the known ones, a field has the wrong form, or
-            the sentence has a number that is not in the values.
+            If there is no part, a field has the wrong form, or the sentence has a number that is
+            not in the values.
 
         Examples
         --------

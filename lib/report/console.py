@@ -36,15 +36,15 @@ def follow(jobs, at_once):
     """Run jobs, with a live table in a terminal, else a line for each change and every `BEAT`."""
     if console.is_terminal:
         with Live(progress(jobs), console=console, refresh_per_second=5) as live:
-            for jobs in runner.run(jobs, at_once):
+            for _ in runner.together(runner.execute, jobs, at_once):
                 live.update(progress(jobs))
         return
     said = {}
-    for jobs in runner.run(jobs, at_once):
+    for _ in runner.together(runner.execute, jobs, at_once):
         for job in jobs:
             state, when = said.get(job.name, ("", 0))
             silent = time.monotonic() - when > BEAT
-            if state != job.state or (silent and state == runner.RUNNING):
+            if state != job.state or (silent and state == "running"):
                 said[job.name] = job.state, time.monotonic()
                 say(f"{job.name}: {job.state}, cell {job.cell} of {job.cells}, "
                     f"{job.elapsed:.0f} s {job.error}".rstrip())

@@ -62,11 +62,13 @@ def describe(started, finished, failed, missing):
 
 def findings(notebook):
     """What an executed notebook (Path) states: its findings, of one id the last (dict of id to cell
-    and dict), and those that are none, each with the reason (list of cell and str)."""
+    and dict), and why others are none (list of cell and str)."""
     found, wrong = {}, []
     for number, cell in enumerate(runner.executed(notebook).cells, 1):
-        shown = (output.get("data", {}).get(evidence.MIME) for output in cell.get("outputs", []))
-        for finding in filter(None, shown):
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if evidence.MIME not in data:
+                continue
+            finding = data[evidence.MIME]
             if why := flaw(finding):
                 wrong.append((number, why))
             else:
@@ -95,8 +97,8 @@ def write(path, run, found, largest=None):
     check(record, path.name)
     text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)
     if largest and (size := len(text.encode()) + 1) > largest:
-        sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found), reverse=True)
-        most = ", ".join(f"{id} {each:,} B" for each, id in sizes[:5])
+        sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found))[:-6:-1]
+        most = ", ".join(f"{id} {each:,} B" for each, id in sizes)
         raise CollectionError(f"the evidence has {size:,} B, and a recorded run may have "
                               f"{largest:,} B; the largest findings: {most}",
                               "keep fewer rows in the values of these findings, and record again")
@@ -161,33 +163,20 @@ def named(name):
 
 
 def read(path, largest=None):
-    """Read an evidence.json (dict) of at most `largest` bytes, one of schema 1 as if of 2."""
-    def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
-
+    """Read an evidence.json (dict) of at most `largest` bytes, and refuse what is none."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise CollectionError(f"{path} is no file", "name an evidence.json, or its folder")
-        if (size := path.stat().st_size) > (largest or size):
+        if not path.is_file():
+            raise CollectionError(f"there is no file {path}", "make report writes evidence.json")
+        if largest and (size := path.stat().st_size) > largest:
             raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read",
                                   "keep fewer rows in the values of its findings")
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        record = json.loads(path.read_text(encoding="utf-8"))
         compact(record).encode()  # refuses text that is no Unicode, and numbers that are none
-    except FileNotFoundError as error:
-        raise CollectionError(f"there is no {path}", "make report writes it") from error
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error.strerror}",
                               "make it readable, or name another file") from error
     except (ValueError, RecursionError) as error:
         raise CollectionError(f"{path} is damaged: {error}", "make it with make report") from error
-    stated = record.get("schema") if isinstance(record, dict) else None
-    if stated not in (1, 2):
-        raise CollectionError(f"{path} is of schema {str(stated)[:20]}, and 1 and 2 are read",
-                              "make it anew with this collection")
-    record = evidence.upgraded(record)
     check(record, str(path))
-    if isinstance(failed := record["run"].get("failed"), dict):  # as older runs have it
-        record["run"]["failed"] = [{"notebook": name, "cell": 0, "error": error}
-                                   for name, error in failed.items()]
     return record

@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import asdict
 
-import jsonschema
 import nbformat
 import numpy as np
 import pandas as pd
@@ -177,37 +176,8 @@ RUN = {"machine": {"name": "m"}, "versions": {}, "subjects": [], "started": "a",
 
 
 def of_schema_1(*found):
-    """What evidence.json of schema 1 held of some findings: no parts, and always a verdict."""
-    kept = [{name: value for name, value in each.items() if name != "parts"} | {"verdict": each["verdict"] or "confirmed"} for each in found]
-    return {"schema": 1, "run": RUN, "findings": kept}
-
-
-def test_a_record_of_schema_1_is_read_as_one_of_2(tmp_path):
-    kept = of_schema_1(finding(), finding("a.c", "1b", verdict="refuted"))
-    (tmp_path / "evidence.json").write_text(json.dumps(kept))
-    read = record.read(tmp_path / "evidence.json")
-    assert read == evidence.upgraded(kept) and read["schema"] == 2
-    assert [(each["verdict"], each["parts"]) for each in read["findings"]] == [(None, []), ("refuted", [])]
-    assert read["run"] == RUN | {"upgraded from": 1} and "upgraded from" not in kept["run"]
-    assert evidence.upgraded(read) is read
-
-
-@pytest.mark.parametrize("tier, sources, expected", [
-    ("inspected", [LINK, LINK], "reported"), ("inspected", [LINK, "flashinfer-python==0.6.6"], "inspected"),
-    ("compiled", [LINK], "compiled"), ("modelled", [LINK], "modelled")])
-def test_what_an_older_run_called_inspected_on_links_alone_was_read(tier, sources, expected):
-    kept = {"schema": 1, "run": RUN, "findings": [{"claim": "P1", "verdict": "refined", "tier": tier, "sources": sources}]}
-    [found] = evidence.upgraded(kept)["findings"]
-    assert (found["tier"], found["verdict"], found["parts"]) == (expected, "refined", [])
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(kept | {"schema": 2}, evidence.SCHEMA)
-
-
-@pytest.mark.parametrize("damage", [{"findings": None}, {"findings": [3]}, {"run": "x"}, {"run": None}])
-def test_a_damaged_record_of_schema_1_is_refused_by_name(tmp_path, damage):
-    (tmp_path / "old.json").write_text(json.dumps(of_schema_1(finding()) | damage))
-    with pytest.raises(CollectionError, match="old.json is not as the schema says"):
-        record.read(tmp_path / "old.json")
+    """Findings as a recorded run of schema 1 holds them since it was converted: no parts."""
+    return {"schema": 2, "run": RUN | {"upgraded from": 1}, "findings": [each | {"parts": []} for each in found]}
 
 
 def test_a_record_is_written_and_read(tmp_path):

@@ -175,7 +175,7 @@ def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_p
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     job = runner.Job(notebook, tmp_path / "out.ipynb")
     runner.execute(job)
-    assert job.error == outcome and left == [] and job.state == (runner.FAILED if outcome else runner.DONE)
+    assert job.error == outcome and left == [] and job.state == ("failed" if outcome else "done")
 
 
 def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):

@@ -82,7 +82,7 @@ def small(tmp_path_factory):
     spark = [finding("small.1b", "1b", "sm12x", "confirmed") | {"notebook": "01-small", "parts": [{"says": "it ran", "holds": True, "tier": "sm12x", "sources": []}]}]
     record.write(folder / "spark.json", RUN | {"machine": {"name": "NVIDIA GB10"}}, spark)
     older = of_schema_1(*[each | {"values": each["values"] | {"gone": LONG}} for each in map(asdict, found)])
-    (folder / "older.json").write_text(json.dumps(older | {"run": RUN | {"name": "h100"}}))
+    (folder / "older.json").write_text(json.dumps(older | {"run": older["run"] | {"name": "h100"}}))
     kept = record.write(folder / "evidence.json", RUN | {"failed": [failed]}, map(asdict, found))
     (folder / "site").mkdir()
     site.build(folder, folder / "site", comparison.runs(kept, [folder / "older.json", folder / "spark.json"]))
@@ -496,7 +496,7 @@ def hostile(tmp_path):
         "parts": [{"says": HOSTILE + long, "holds": None, "tier": "reported", "sources": []}], "values": {HOSTILE: [long, 10 ** 400, {"</script>": HOSTILE}]}, "notebook": f"../../{HOSTILE}", "unit": HOSTILE}
         for i, (claim, tier) in enumerate([("1a", "sm12x"), ("1b", "gpu"), ("2h", "gpu"), (None, "compiled")])]
     run = RUN | {"machine": other, "commit": HOSTILE, "versions": {HOSTILE: long}, "toolchain": {"version": HOSTILE, "from": HOSTILE},
-                 "failed": {HOSTILE: long}, "missing": {HOSTILE: long}, "started": long, "subjects": [{"name": HOSTILE, "version": [], "sha256": {}}]}
+                 "failed": [{"notebook": HOSTILE, "cell": 1, "error": long}], "missing": {HOSTILE: long}, "started": long, "subjects": [{"name": HOSTILE, "version": [], "sha256": {}}]}
     (tmp_path / "theirs.json").write_text(json.dumps({"schema": 2, "run": run, "findings": theirs}))
     (tmp_path / HOSTILE.replace("/", "")).write_text(json.dumps({"schema": HOSTILE}))
     shown = comparison.runs(kept, [tmp_path / "theirs.json", tmp_path / HOSTILE.replace("/", ""), tmp_path / long])
@@ -525,7 +525,7 @@ def test_a_hostile_machine_is_shown_as_text(hostile):
     assert "<script>window.pwned" in soup.h1.get_text() and not soup.select("main script")
     assert not [link for link in soup.find_all("a", href=True) if not re.match(r"https://|#|[\w.-]+$|[\w.-]+#", link["href"])]
     notices = BeautifulSoup((hostile / "index.html").read_text(), "html.parser").select("div.failure")
-    assert "is of schema" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
+    assert "schema: 2 was expected" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
 
 
 def test_a_chart_that_cannot_be_drawn_shows_its_table(hostile, visit):
