@@ -159,31 +159,21 @@ class Investigation:
         self.bug, self.notebook, self.findings = bug, notebook, {}
 
     def finding(self, id, *, claim, parts, **stated):
-        """State what was found about a claim, and show it. The same id again replaces it.
+        """State what was found about a claim of the ledger, and show it; the same id replaces it.
 
         Parameters
         ----------
         id : str
             Its lasting name, as in ``fp4-gemm.dense-tiles``.
-        claim : str
-            The claim of the ledger that it speaks to.
         parts : dict of str to Part
             A short phrase for each part of what the claim comes to, with what decided it: the
             verdict and the tier are computed from them.
-        beat : str
-            One of `BEATS`.
-        says : str
-            One sentence, a template over the values.
-        values : dict, optional
-            The numbers of the sentence and the full tables behind them. What ran on a GPU gets
-            ``as found``: the device, its driver and clocks (`devices.state`).
-        unit : str, optional
-            The unit of the numbers, as in ``B``.
-        sources : sequence of str, optional
-            More links or requirements (``name==version``) than those of the parts.
-        varies : sequence of str, optional
-            Names of values, at any depth, that differ from run to run, as times do: they are no
-            part of the finding's `digest`.
+        **stated
+            The ``beat`` (one of `BEATS`); what it ``says``, one sentence, a template over the
+            ``values`` (dict: its numbers, in the ``unit``, and the full tables behind them; what
+            ran on a GPU gets ``as found``, its driver and clocks); more ``sources`` than those of
+            the parts, links or ``name==version``; and what of the values, at any depth, ``varies``
+            from run to run, as times do: these names are no part of the finding's `digest`.
 
         Raises
         ------

@@ -1,5 +1,6 @@
 """What the commands say in the terminal: progress, failures, the scoreboard of a run."""
 
+import functools
 import sys
 import time
 
@@ -15,11 +16,7 @@ BEAT = 15  # seconds between two lines about a notebook, where there is no termi
 console = Console(markup=False, highlight=False, soft_wrap=True,
                   width=None if sys.stdout.isatty() else 200)
 say = console.print
-
-
-def warn(text):
-    """Print a line that must be seen."""
-    say(text, style="bold red")
+warn = functools.partial(say, style="bold red")  # what must be seen
 
 
 def progress(jobs):
