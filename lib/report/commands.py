@@ -48,7 +48,8 @@ def fetch(_=None):
     using = record.compiler()
     theirs = "" if using["from"] == "pinned" else ", of SM12X_CUDA_HOME"
     console.say(f"  CUDA toolchain {using['version']}{theirs}")
-    found = tensorrt_llm.find() or tensorrt_llm.fetch() or (
+    answers = wheels.SILENT not in steps
+    found = tensorrt_llm.find() or (answers and tensorrt_llm.fetch()) or (
         "not here (neither installed, nor TRTLLM_SRC, nor the network); recorded facts stand in")
     console.say(f"  TensorRT-LLM: {found}")
     for step in sorted(steps):
