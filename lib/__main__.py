@@ -11,6 +11,8 @@ from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import commands, console, guard, record, runner
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def parser():
     """The parser of all commands (argparse.ArgumentParser)."""
@@ -22,29 +24,28 @@ def parser():
     whole.add_argument("--recorded", type=Path, help="recorded runs; recorded/ in the outputs")
     each = whole.add_subparsers(required=True)
 
-    report = each.add_parser("report", help=commands.report.__doc__)
+    def command(name, run):
+        made = each.add_parser(name, help=run.__doc__)
+        made.set_defaults(run=run)
+        return made
+
+    report = command("report", commands.report)
     report.add_argument("--evidence", type=words, nargs="+", default=[], help="of other machines, "
                         "with spaces between: files, or folders with an evidence.json")
     report.add_argument("--keep", action="store_true", help="publish a run with a failure, too")
-    report.set_defaults(run=commands.report)
-
-    recording = each.add_parser("record", help=commands.recording.__doc__)
+    recording = command("record", commands.recording)
     recording.add_argument("name", help="of the folder under outputs/recorded/")
     recording.add_argument("--note", default="", help="what readers of the run should know of it")
-    recording.set_defaults(run=commands.recording)
-    for command in (report, recording):
-        command.add_argument("--jobs", type=count, default=1 if devices.gpus() else os.cpu_count(),
+    for running in (report, recording):
+        running.add_argument("--jobs", type=count, default=1 if devices.gpus() else os.cpu_count(),
                              help="notebooks at once; one by one with a GPU, to time undisturbed")
-
-    notebook = each.add_parser("notebook", help=commands.notebook.__doc__)
+    notebook = command("notebook", commands.notebook)
     notebook.add_argument("number")
     notebook.add_argument("parameters", nargs="*")
-    notebook.set_defaults(run=commands.notebook)
-    lab = each.add_parser("lab", help=commands.lab.__doc__)
+    lab = command("lab", commands.lab)
     lab.add_argument("--number", default="", help="of the notebook to open")
     lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
-    lab.set_defaults(run=commands.lab)
-    each.add_parser("fetch", help=commands.fetch.__doc__).set_defaults(run=commands.fetch)
+    command("fetch", commands.fetch)
     return whole
 
 
@@ -57,36 +58,35 @@ def count(text):
 
 def interrupt(*_):
     """Stop once: a second interrupt would only cut off the end of the first."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for name in ENDS:
         signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main():
-    """Run a command; the status is 1 if something failed, 130 after an interrupt."""
+    """Run a command; the status (int) is 1 if something failed, 130 after an interrupt."""
     arguments = parser().parse_args()
     os.environ.update(runner.environment(Path(sys.prefix) / "jupyter"))
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # some start with them ignored
+    for name in ENDS:  # some start with them ignored
         signal.signal(name, interrupt)
     watch = guard.start()
     try:
         arguments.outputs.mkdir(parents=True, exist_ok=True)
         runner.start_seconds()  # a wrong one is refused before anything begins
-        sys.exit(bool(arguments.run(arguments)))
+        return int(bool(arguments.run(arguments)))
     except CollectionError as error:
         console.warn(str(error))
-        sys.exit(1)
     except OSError as error:
         console.warn(f"{error.filename or arguments.outputs}: {error.strerror}\n  next: free some "
                      "space there and make it writable, then run again; the last report stays")
-        sys.exit(1)
     except KeyboardInterrupt:
         last = "recording" if arguments.run is commands.recording else "report"
         console.say(f"stopped; the last {last} is as it was")
-        sys.exit(130)
+        return 130
     finally:
         watch.stdin.close()
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -97,7 +97,7 @@ def runner_against_papermill():
     environment = os.environ | runner.environment(Path(sys.prefix) / "jupyter")
     script = ("import sys; from pathlib import Path; from lib.report import runner; out = Path(sys.argv[1]); "
               "jobs = [runner.Job(Path(p), out / Path(p).name) for p in sys.argv[4:]]; "
-              "list(runner.run(runner.longest_first(jobs, Path(sys.argv[3])), int(sys.argv[2])));"
+              "list(runner.together(runner.execute, runner.longest_first(jobs, Path(sys.argv[3])), int(sys.argv[2])));"
               "print(*[round(j.elapsed, 3) for j in jobs])")
     with tempfile.TemporaryDirectory() as folder:
         def ours(at_once, last="nowhere"):

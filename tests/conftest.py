@@ -15,6 +15,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(sys.prefix) / "hypothesis"))  # not into the tree
 
+# Excerpts of TensorRT-LLM's own files, a folder for each of four layouts; they are not ours to publish.
+TREES = Path(os.environ.get("TRTLLM_TREES") or ROOT.parent / "shared/tensorrt-llm")
+
+
+def tree_of(name):
+    """A tree of `TREES` (Path), or a skip that says which is not there."""
+    if not (TREES / name).is_dir():
+        pytest.skip(f"{TREES / name} is not there: set TRTLLM_TREES to the folder of the excerpts")
+    return TREES / name
+
 
 def command(*arguments, outputs, **keywords):
     """``python -m lib`` with the outputs in a folder of the test's."""

@@ -2,14 +2,15 @@
 
 from lib.evidence.findings import (
     BEATS,
+    FINDING,
     MIME,
     VERDICTS,
     Finding,
     Investigation,
     brief,
+    digest,
     open,
-    plain,
-    upgraded,
+    steady,
     validate,
 )
 from lib.evidence.parts import (
@@ -24,6 +25,6 @@ from lib.evidence.parts import (
     read,
 )
 
-__all__ = ["BEATS", "MIME", "SCHEMA", "TIERS", "VERDICTS", "Finding", "Investigation", "Part",
-           "brief", "compiled", "executed", "inspected", "modelled", "open", "plain", "ran", "read",
-           "upgraded", "validate"]
+__all__ = ["BEATS", "FINDING", "MIME", "SCHEMA", "TIERS", "VERDICTS", "Finding", "Investigation",
+           "Part", "brief", "compiled", "digest", "executed", "inspected", "modelled", "open",
+           "ran", "read", "steady", "validate"]

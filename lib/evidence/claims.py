@@ -24,28 +24,14 @@ def ledger():
     return {row["id"]: Claim(**row) for row in rows}
 
 
-def strength(finding):
-    """How strong a finding's tier is (int): 0 the strongest, one that decided nothing last."""
-    return TIERS.index(finding["tier"]) if finding["tier"] else len(TIERS)
-
-
 def decide(findings):
-    """Which finding speaks for each claim: that of the strongest tier, and of equals the last.
-
-    Parameters
-    ----------
-    findings : list of dict
-        As evidence.json holds them; those about no claim decide none.
-
-    Returns
-    -------
-    dict of str to (dict or None)
-        For every claim of the ledger, in its order, the finding that decides it, or None.
-    """
+    """Which finding (dict) speaks for each claim of the ledger, in its order: that of the strongest
+    tier, and of equals the last; None where there is none (dict of str to dict or None)."""
+    strength = [*TIERS, None].index  # what decided nothing is the weakest
     decided = dict.fromkeys(ledger())
     for finding in findings:
         if (claim := finding["claim"]) in decided:
             held = decided[claim]
-            if held is None or strength(finding) <= strength(held):
+            if held is None or strength(finding["tier"]) <= strength(held["tier"]):
                 decided[claim] = finding
     return decided

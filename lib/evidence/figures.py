@@ -22,17 +22,8 @@ TEMPLATE = go.layout.Template(layout=dict(
 
 
 class Chart:
-    """A figure with the table behind it.
-
-    Parameters
-    ----------
-    figure : plotly.graph_objects.Figure
-        Gets the collection's template.
-    table : pandas.DataFrame
-        The numbers that it draws.
-    alt : str
-        One sentence that says what the figure shows; it is the caption too.
-    """
+    """A plotly figure, which gets the collection's template, and the table (DataFrame) that it
+    draws; `alt`, a sentence that says what it shows, is its caption too."""
 
     def __init__(self, figure, table, alt):
         self.figure, self.table, self.alt = figure, table, alt

@@ -3,15 +3,18 @@
 A notebook opens its bug, states findings, and each one shows itself as a card where it was found.
 """
 
+import json
 import math
 import re
 import string
 from dataclasses import asdict, dataclass
-from html import escape
+from pathlib import Path
 
+import jinja2
 import jsonschema
 from IPython.display import display
 
+from lib import cache
 from lib.errors import CollectionError
 from lib.evidence import tables
 from lib.evidence.parts import SCHEMA, Part, tier_of, verdict_of
@@ -24,12 +27,10 @@ VERDICTS = tuple(filter(None, FINDING["properties"]["verdict"]["enum"]))
 MOST_NUMBERS = 3  # in a sentence
 # A number by itself in a sentence: not of a name (SM121, 128x64), a version (0.6.6), an id (#1).
 LOOSE = re.compile(r"(?<![\w.,#/-])(?!\d+\.\d+\.\d)\d[\d.,]*(?![\w.-])")
-# White on these, and the marks on white or black, can be read in a light and in a dark JupyterLab.
-COLOURS = {"confirmed": "#1a7f37", "refuted": "#b3261e", "refined": "#8a5a00",
-           "untested": "#5f6368"}
-MEASURED = "#0b57d0"
-MARKS = {True: ("✓", "holds", "#2b8a45"), False: ("✗", "does not hold", "#d2443a"),
-         None: ("?", "was not decided", "#767b81")}
+MARKS = {True: "✓", False: "✗", None: "?"}
+AS_FOUND = "as found"  # the value that holds a GPU's clocks, memory and temperature at the time
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent),
+                               autoescape=True)
 
 
 def sentence(says, values, name):
@@ -75,39 +76,21 @@ class Finding:
     unit: str
     sources: list
     notebook: str
+    varies: list
     recorded: bool = False
 
     def __repr__(self):
         about = f", claim {self.claim}" if self.claim else ""
         head = f"{self.verdict or 'measured'} ({self.tier or 'nothing decided'})"
         return "\n".join([f"{head}{about}: {self.summary}"] + [
-            f"  {MARKS[part['holds']][0]} {part['says']} ({part['tier']})" for part in self.parts])
+            f"  {MARKS[part['holds']]} {part['says']} ({part['tier']})" for part in self.parts])
 
     def _repr_mimebundle_(self, **_):
         return {MIME: asdict(self), "text/plain": repr(self), "text/html": self.card()}
 
     def card(self):
         """The card of the finding as HTML with its own style, for JupyterLab (str)."""
-        colour = COLOURS.get(self.verdict, MEASURED)
-        parts = ""
-        for part in self.parts:
-            mark, words, shade = MARKS[part["holds"]]
-            parts += (f"<li><strong style='color:{shade}' title='{words}'>{mark}</strong> "
-                      f"{escape(part['says'])} <small>({escape(part['tier'])})</small></li>")
-        links = ", ".join(
-            f"<a href='{escape(each)}'>{escape(brief(each))}</a>"
-            if each.startswith("https://") else f"<code>{escape(each)}</code>"
-            for each in self.sources)
-        about = f" · claim {escape(self.claim)}" if self.claim else ""
-        return (
-            f"<div style='border-left:4px solid {colour};padding:0.3em 0 0.3em 0.8em'>"
-            f"<div><strong style='background:{colour};color:#ffffff;padding:0.1em 0.5em'>"
-            f"{escape(self.verdict or 'measured')}</strong> "
-            f"{escape(self.tier or 'nothing decided')}{about} · "
-            f"<code>{escape(self.id)}</code></div>"
-            f"<div style='font-size:1.05em;margin:0.3em 0'>{escape(self.summary)}</div>"
-            f"<ul style='list-style:none;padding-left:0.5em;margin:0.3em 0'>{parts}</ul>"
-            f"<div><small>where to look: {links or 'this notebook'}</small></div></div>")
+        return TEMPLATES.get_template("card.html.j2").render(finding=self, marks=MARKS)
 
 
 def brief(link):
@@ -116,10 +99,13 @@ def brief(link):
     return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", link)
 
 
-def plain(value):
-    """Turn tables, arrays, paths and numbers that are not JSON's into what JSON holds.
+TEMPLATES.filters["brief"] = brief
 
-    A number that is none becomes None.
+
+def plain(value):
+    """Turn tables, arrays, sets, paths and numbers that are not JSON's into what JSON holds.
+
+    A number that is none becomes None, and a set a list in an order of its own.
     """
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return plain(value.to_dict(orient="records"))
@@ -127,11 +113,33 @@ def plain(value):
         return plain(value.tolist())
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=json.dumps)
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def steady(value, varies=()):
+    """A value of JSON without what is only of its run, at any depth: the names that `varies` lists,
+    what a GPU was like, and rows that it answered."""
+    if isinstance(value, dict):
+        return {name: steady(item, varies) for name, item in value.items()
+                if name not in varies and name != AS_FOUND}
+    if isinstance(value, list):
+        return [steady(item, varies) for item in value
+                if not (isinstance(item, dict) and item.get("source") == "device")]
+    return value
+
+
+def digest(finding):
+    """What runs agree in that found the same (40 hexadecimal digits): claim, verdict, parts and
+    `steady` values of a finding (dict as in evidence.json)."""
+    parts = [[part["says"], part["holds"], part["tier"]] for part in finding["parts"]]
+    values = steady(finding["values"], finding.get("varies", ()))
+    return cache.digest([finding["claim"], finding["verdict"], finding["tier"], parts, values])
 
 
 def validate(value, schema, name):
@@ -144,64 +152,34 @@ def validate(value, schema, name):
         raise CollectionError(what, "see lib/evidence/schema.json") from error
 
 
-def upgraded(record):
-    """A record of schema 1, as recorded runs may have it, in the form of schema 2 (dict).
-
-    Its findings state no parts; those about no claim lose their verdict, which schema 2 has not,
-    and those that were called inspected on the ground of links alone are reported. Its run says
-    that it was ``upgraded from`` 1.
-    """
-    def tier(each):
-        links = all(str(source).startswith("https://") for source in each.get("sources", []))
-        read = each.get("tier") == "inspected" and links
-        return {"tier": "reported"} if read else {}
-
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        return record
-    found, run = record.get("findings"), record.get("run")
-    if isinstance(found, list) and isinstance(run, dict):
-        run = run | {"upgraded from": 1}
-        found = [each | {"parts": [], "verdict": each.get("claim") and each.get("verdict")}
-                 | tier(each) if isinstance(each, dict) else each for each in found]
-    return record | {"schema": 2, "run": run, "findings": found}
-
-
 class Investigation:
     """The findings of one notebook (its name, without its ending) about one bug (0: the whole)."""
 
     def __init__(self, bug, notebook):
         self.bug, self.notebook, self.findings = bug, notebook, {}
 
-    def finding(self, id, *, beat, claim, parts, says, values=None, unit="", sources=()):
-        """State what was found about a claim, and show it. The same id again replaces it.
+    def finding(self, id, *, claim, parts, **stated):
+        """State what was found about a claim of the ledger, and show it; the same id replaces it.
 
         Parameters
         ----------
         id : str
             Its lasting name, as in ``fp4-gemm.dense-tiles``.
-        beat : str
-            One of `BEATS`.
-        claim : str
-            The claim of the ledger that it speaks to.
         parts : dict of str to Part
-            What the claim comes to, as a conjunction: a short phrase for each part, with what
-            decided it. The verdict and the tier are computed from them.
-        says : str
-            One sentence, a template over the values: ``"{over} of {n} exceed {budget:,} B."``
-        values : dict, optional
-            The numbers of the sentence and the full table behind them; tables and arrays are
-            turned into JSON. What ran on a GPU gets ``as found``: the device, its driver and
-            clocks (`devices.state`).
-        unit : str
-            The unit of the numbers, as in ``B``.
-        sources : sequence of str
-            More links or requirements (``name==version``) than those of the parts.
+            A short phrase for each part of what the claim comes to, with what decided it: the
+            verdict and the tier are computed from them.
+        **stated
+            The ``beat`` (one of `BEATS`); what it ``says``, one sentence, a template over the
+            ``values`` (dict: its numbers, in the ``unit``, and the full tables behind them; what
+            ran on a GPU gets ``as found``, its driver and clocks); more ``sources`` than those of
+            the parts, links or ``name==version``; and what of the values, at any depth, ``varies``
+            from run to run, as times do: these names are no part of the finding's `digest`.
 
         Raises
         ------
         CollectionError
-            If there is no part, a word is none of the known ones, a field has the wrong form, or
-            the sentence has a number that is not in the values.
+            If there is no part, a field has the wrong form, or the sentence has a number that is
+            not in the values.
 
         Examples
         --------
@@ -215,28 +193,23 @@ class Investigation:
             raise CollectionError(f"the finding {id} has no {'parts' if claim else 'claim'}",
                                   "state the parts of a claim; use measured() for an observation")
         verdict, tier = verdict_of(list(parts.values())), tier_of(parts.values())
-        self.state(id, beat, claim, verdict, tier, parts, says, values, unit, sources)
+        self.state(id, claim, verdict, tier, parts, **stated)
 
-    def measured(self, id, *, beat, by, says, values=None, unit="", sources=(), parts=None):
+    def measured(self, id, *, by, sources=(), parts=None, **stated):
         """State an observation that is about no claim: it has a tier and no verdict.
 
-        Parameters
-        ----------
-        by : callable
-            The kind of evidence: `ran`, `executed`, `compiled`, `inspected`, `modelled` or `read`.
-        parts : dict of str to Part, optional
-            Checks that belong to it.
-
-        Others are those of `finding`, and so are the errors.
+        `by` is the kind of evidence: `ran`, `executed`, `compiled`, `inspected`, `modelled` or
+        `read`; `parts` are checks that belong to it. The rest, and the errors, are `finding`'s.
         """
-        basis = by(None, *sources)
-        tier = tier_of([*(parts or {}).values(), Part(True, basis.tier, sources)])
-        self.state(id, beat, None, None, tier, parts or {}, says, values, unit, basis.sources)
+        basis, parts = by(None, *sources), parts or {}
+        tier = tier_of([*parts.values(), Part(True, basis.tier, sources)])
+        self.state(id, None, None, tier, parts, sources=basis.sources, **stated)
 
-    def state(self, id, beat, claim, verdict, tier, parts, says, values, unit, sources):
+    def state(self, id, claim, verdict, tier, parts, *, beat, says, values=None, unit="",
+              sources=(), varies=()):
         """Put a finding together, hold it against the schema, keep it and show it."""
         tiers = {tier, *(part.tier for part in parts.values())}
-        measured_on = {"as found": devices.state()} if tiers & {"sm12x", "gpu"} else {}
+        measured_on = {AS_FOUND: devices.state()} if tiers & {"sm12x", "gpu"} else {}
         kept = plain((values or {}) | measured_on)
         listed = [{"says": phrase} | asdict(part) | {"sources": list(part.sources)}
                   for phrase, part in parts.items()]
@@ -244,7 +217,7 @@ class Investigation:
                                *map(str, sources)])
         found = Finding(id=id, bug=self.bug, beat=beat, claim=claim, verdict=verdict, tier=tier,
                         parts=listed, summary=sentence(says, kept, id), values=kept, unit=unit,
-                        sources=list(named), notebook=self.notebook)
+                        sources=list(named), notebook=self.notebook, varies=sorted(varies))
         validate(asdict(found), FINDING, f"finding {id}")
         self.findings[id] = found
         display(found)

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,42 +23,38 @@ REPLACED = ".replaced"  # where the last report is while a new one takes its pla
 
 def fetch(_=None):
     """Bring every subject and the toolchain into the cache; status 1 if one cannot be had."""
-    steps = set()
+    missing, steps = {}, set()
 
     def one(wheel):
         known = wheel.path.is_file()
         if wheels.SILENT in steps and not known:
-            return wheel, "the package index does not answer"
+            missing[wheel.requirement] = "the package index does not answer"
+            return
         try:
             wheels.wheel(wheel.name, wheel.version)
+            if wheel.role == "subject" and wheel.name != "flashinfer-cubin":
+                wheels.source(wheel.name, wheel.version)
         except CollectionError as error:
             steps.add(error.next_step)
+            missing[wheel.requirement] = error.what
             console.warn(f"  {wheel.requirement} CANNOT BE HAD: {error.what}")
-            return wheel, error.what
-        if wheel.role == "subject" and wheel.name != "flashinfer-cubin":
-            wheels.source(wheel.name, wheel.version)
-        console.say(f"  {wheel.requirement} {'in the cache' if known else 'fetched'}, "
-                    f"{wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
-        return wheel, ""
+        else:
+            console.say(f"  {wheel.requirement} {'in the cache' if known else 'fetched'}, "
+                        f"{wheel.bytes / 1e6:.1f} MB, sha256 {wheel.sha256[:12]}…")
 
     console.say(f"subjects, in {cache.root()}")
-    pool = ThreadPoolExecutor(4)
-    asked = [pool.submit(one, wheel) for wheel in wheels.pins()]
-    try:
-        brought = [each.result() for each in asked]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        if pending := [each for each in asked if not each.done()]:
-            runner.stop(pending)
+    for _ in runner.together(one, wheels.pins(), 4):
+        pass
     using = record.compiler()
     theirs = "" if using["from"] == "pinned" else ", of SM12X_CUDA_HOME"
     console.say(f"  CUDA toolchain {using['version']}{theirs}")
-    found = tensorrt_llm.find() or tensorrt_llm.fetch() or (
+    answers = wheels.SILENT not in steps
+    found = tensorrt_llm.find() or (answers and tensorrt_llm.fetch()) or (
         "not here (neither installed, nor TRTLLM_SRC, nor the network); recorded facts stand in")
     console.say(f"  TensorRT-LLM: {found}")
     for step in sorted(steps):
         console.say(f"  next: {step}; what needs a missing subject fails, and the rest runs")
-    return {wheel.requirement: reason for wheel, reason in brought if reason}
+    return dict(sorted(missing.items()))
 
 
 @contextmanager
@@ -117,32 +112,44 @@ def publish(built, target):
             restore(target)
 
 
-def job(arguments, path, folder, parameters):
-    """A notebook (Path) to run into a folder (`runner.Job`)."""
-    return runner.Job(path, folder / path.name, parameters, arguments.cell_seconds)
+def every(arguments):
+    """All notebooks, in order (list of Path)."""
+    return sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
 
 
-def stated(job):
-    """The findings of a notebook that ran (list of dict); one that was damaged since has failed."""
-    try:
-        return record.findings(job.output)
-    except (OSError, ValueError) as error:
-        job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
-        runner.mark(job, type(error).__name__, "the executed notebook is damaged")
-        return []
+def stated(jobs):
+    """The findings of notebooks that ran (list of dict); one that is none, or has the id of another
+    notebook's, costs itself alone, and a notebook that was damaged since has failed."""
+    found = {}
+    for job in jobs:
+        try:
+            shown, job.refused = record.findings(job.output)
+        except (OSError, ValueError) as error:
+            job.error = job.error or f"{type(error).__name__}: the executed notebook is damaged"
+            runner.mark(job, type(error).__name__, "the executed notebook is damaged")
+            continue
+        for id, (cell, finding) in shown.items():
+            if found.setdefault(id, finding) is not finding:
+                first = found[id]["notebook"]
+                job.refused.append((cell, f"the finding {id} is that of {first}, too"))
+    return list(found.values())
+
+
+def failures(jobs):
+    """What failed in notebooks that ran, as evidence.json has it (list of dict)."""
+    return [failure for job in jobs for failure in job.failures]
 
 
 def collect(arguments, built):
     """Fetch, run all notebooks but the scoreboard into `built`; its jobs and evidence come back."""
     missing, started, folder = fetch(), datetime.now(UTC), built / "notebooks"
     folder.mkdir()
-    paths = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
-    jobs = [job(arguments, path, folder, {}) for path in paths if path.stem != site.SCOREBOARD]
+    jobs = [runner.Job(path, folder / path.name, {}, arguments.cell_seconds)
+            for path in every(arguments) if path.stem != site.SCOREBOARD]
     console.say(f"notebooks, {arguments.jobs} at once")
     console.follow(runner.longest_first(jobs, arguments.outputs / "notebooks"), arguments.jobs)
-    found = [finding for each in jobs for finding in stated(each)]
-    failed = [each.failure for each in jobs if each.error]
-    run = record.describe(started, datetime.now(UTC), failed, missing)
+    found = stated(jobs)
+    run = record.describe(started, datetime.now(UTC), failures(jobs), missing)
     return jobs, record.write(built / "evidence.json", run, found)
 
 
@@ -155,19 +162,19 @@ def report(arguments):
     with building(outputs) as built:
         jobs, kept = collect(arguments, built)
         given = {"evidence_json": str(built / "evidence.json"), "others": [*map(str, others)]}
-        last = [job(arguments, path, built / "notebooks", given)
-                for path in Path(arguments.notebooks).glob(f"{site.SCOREBOARD}.ipynb")]
+        last = [runner.Job(path, built / "notebooks" / path.name, given, arguments.cell_seconds)
+                for path in every(arguments) if path.stem == site.SCOREBOARD]
         console.follow(last, 1)
-        failed = [each.failure for each in jobs + last if each.error]
-        kept = record.write(built / "evidence.json", kept["run"] | {"failed": failed},
-                            kept["findings"])
+        jobs += last
+        run = kept["run"] | {"failed": failures(jobs)}
+        kept = record.write(built / "evidence.json", run, kept["findings"])
         shown = comparison.runs(kept, others)
         (built / "report").mkdir()
         site.build(built, built / "report", shown)
         shutil.make_archive(str(built / "report"), "zip", built, "report")
-        kept_back = failed and not arguments.keep
+        kept_back = any(job.error for job in jobs) and not arguments.keep
         publish(built, outputs / "failed" if kept_back else outputs)
-    console.failures(jobs + last)
+    console.failures(jobs)
     console.board(kept["findings"])
     console.beside(shown)
     if kept_back:
@@ -176,7 +183,7 @@ def report(arguments):
     else:
         remove(outputs / "failed")
         console.say(f"report: {outputs / 'report' / 'index.html'}")
-    return bool(failed)
+    return failures(jobs)
 
 
 def recording(arguments):
@@ -193,16 +200,16 @@ def recording(arguments):
         path = record.keep(place, arguments.name, run, kept["findings"], folder)
     console.say(f"recorded: {path}, {path.stat().st_size:,} B of {record.LARGEST:,}, "
                 f"on {run['machine']['name']}")
-    return any(each.error for each in jobs)
+    return failures(jobs)
 
 
 def chosen(arguments):
     """The one notebook whose name begins as the reader says (Path)."""
-    every = sorted(Path(arguments.notebooks).glob("[0-9]*.ipynb"))
-    paths = [path for path in every if path.name.startswith(arguments.number)]
+    paths = [path for path in every(arguments) if path.name.startswith(arguments.number)]
     if len(paths) != 1:
+        names = ", ".join(path.stem for path in every(arguments))
         raise CollectionError(f"{arguments.number!r} names {len(paths)} notebooks",
-                              f"use the number of one of: {', '.join(path.stem for path in every)}")
+                              f"use the number of one of: {names}")
     return paths[0]
 
 
@@ -212,13 +219,13 @@ def notebook(arguments):
     known = list(papermill.inspect_notebook(str(path)))
     given = parameters.parse(" ".join(arguments.parameters), known, path.stem)
     folder.mkdir(exist_ok=True)
-    single = job(arguments, path, folder, given)
-    console.follow([single], 1)
-    found = stated(single)
-    console.failures([single])
+    jobs = [runner.Job(path, folder / path.name, given, arguments.cell_seconds)]
+    console.follow(jobs, 1)
+    found = stated(jobs)
+    console.failures(jobs)
     console.details(found)
-    console.say(f"executed notebook: {single.output}")
-    return bool(single.error)
+    console.say(f"executed notebook: {folder / path.name}")
+    return failures(jobs)
 
 
 def lab(arguments):

@@ -1,19 +1,17 @@
 """This machine's run beside those of others: compared once, claim by claim, value by value."""
 
 import os
-import re
 from dataclasses import dataclass
 
 from IPython.display import HTML
 
+from lib import evidence
 from lib.evidence import claims
 from lib.report import machines, scoreboard
 
 STEADY = ("compiled", "inspected")  # what a compiler or a package says is the same everywhere
 UNLIKE = ("verdict", "tier", "missing")
 ABSENT = "nothing"
-# Names of values that are the machine's, wherever they were taken.
-UNSTEADY = re.compile(r"^as found$|^peak\b|\bseconds?\b|\([mµ]?s\)")
 
 
 @dataclass(frozen=True)
@@ -53,16 +51,6 @@ def runs(kept, others=None):
     return Runs(here, shown, [compare(here, each) for each in shown], refused)
 
 
-def steady(value):
-    """Values without what each machine measures anew: `UNSTEADY` names, rows of a device."""
-    if isinstance(value, dict):
-        return {name: steady(item) for name, item in value.items() if not UNSTEADY.search(name)}
-    if isinstance(value, list):
-        return [steady(item) for item in value
-                if not (isinstance(item, dict) and item.get("source") == "device")]
-    return value
-
-
 def places(one, other, shared=False, place=""):
     """Where two values differ: list of (place as in ``kernels[3].bytes``, one's, the other's);
     what only one has is `ABSENT` in the other, or with `shared` no difference."""
@@ -80,9 +68,9 @@ def places(one, other, shared=False, place=""):
 
 def unlike(one, other):
     """What differs between two findings (dict or None) about a claim: of `UNLIKE`, or ""."""
-    if one is None or other is None:
-        return "" if one is other else "missing"
-    return next((what for what in ("verdict", "tier") if one[what] != other[what]), "")
+    if one and other:
+        return next((what for what in ("verdict", "tier") if one[what] != other[what]), "")
+    return "missing" if one or other else ""
 
 
 def settings(run):
@@ -98,30 +86,29 @@ def compare(one, other):
     shared = one.older or other.older
     mine, theirs = settings(one.run), settings(other.run)
     ids = sorted(one.by_id.keys() & other.by_id.keys())
-    both = [(id, one.by_id[id], other.by_id[id]) for id in ids]
-    values = [(id, steady(here["values"]), steady(there["values"])) for id, here, there in both
-              if here["tier"] in STEADY and there["tier"] in STEADY]
-    values = [(id, here, there) for id, here, there in values if not shared or here.keys() & there]
-    different = [(id, places(here, there, shared)) for id, here, there in values]
+    both, different = [(id, one.by_id[id], other.by_id[id]) for id in ids], []
+    for id, *pair in both:
+        varies = {name for each in pair for name in each.get("varies", ())}
+        here, there = (evidence.steady(each["values"], varies) for each in pair)
+        comparable = not shared or here.keys() & there.keys()
+        if comparable and {each["tier"] for each in pair} <= {*STEADY}:
+            different.append((id, places(here, there, shared)))
     apart = {claim: unlike(held, other.decided[claim]) for claim, held in one.decided.items()}
     return Comparison(
         settings=[(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]],
         claims={claim: what for claim, what in apart.items() if what},
         verdicts=[each for each in both if each[1]["verdict"] != each[2]["verdict"]],
-        steady=len(values), values=[(id, found) for id, found in different if found],
+        steady=len(different), values=[(id, found) for id, found in different if found],
         only=(sorted(one.by_id.keys() - set(ids)), sorted(other.by_id.keys() - set(ids))))
 
 
 def html(part, shown):
     """The ``claims`` of all `Runs`, where they are ``apart``, what is only ``elsewhere`` (HTML)."""
-    module = scoreboard.template("machines").module
-    if part == "claims":
-        return HTML(module.claims(shown, [shown.here, *shown.others], claims.ledger()))
-    if part == "apart":
-        apart = {what: [] for what in UNLIKE}
-        for claim in claims.ledger():
-            if said := {each.claims[claim] for each in shown.compared if claim in each.claims}:
-                apart[min(said, key=UNLIKE.index)].append(claim)
-        return HTML(module.apart(shown, apart, claims.ledger()))
+    apart, ledger = {what: [] for what in UNLIKE}, claims.ledger()
+    for claim in ledger:
+        if said := {each.claims[claim] for each in shown.compared if claim in each.claims}:
+            apart[min(said, key=UNLIKE.index)].append(claim)
     ids = sorted({id for found in shown.compared for id in found.only[1]})
-    return HTML(module.elsewhere(ids, shown.others, scoreboard.BUGS))
+    given = {"claims": [shown, [shown.here, *shown.others], ledger],
+             "apart": [shown, apart, ledger], "elsewhere": [ids, shown.others, scoreboard.BUGS]}
+    return HTML(getattr(scoreboard.template("machines").module, part)(*given[part]))

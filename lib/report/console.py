@@ -1,5 +1,6 @@
 """What the commands say in the terminal: progress, failures, the scoreboard of a run."""
 
+import functools
 import sys
 import time
 
@@ -15,11 +16,7 @@ BEAT = 15  # seconds between two lines about a notebook, where there is no termi
 console = Console(markup=False, highlight=False, soft_wrap=True,
                   width=None if sys.stdout.isatty() else 200)
 say = console.print
-
-
-def warn(text):
-    """Print a line that must be seen."""
-    say(text, style="bold red")
+warn = functools.partial(say, style="bold red")  # what must be seen
 
 
 def progress(jobs):
@@ -36,25 +33,25 @@ def follow(jobs, at_once):
     """Run jobs, with a live table in a terminal, else a line for each change and every `BEAT`."""
     if console.is_terminal:
         with Live(progress(jobs), console=console, refresh_per_second=5) as live:
-            for jobs in runner.run(jobs, at_once):
+            for _ in runner.together(runner.execute, jobs, at_once):
                 live.update(progress(jobs))
         return
     said = {}
-    for jobs in runner.run(jobs, at_once):
+    for _ in runner.together(runner.execute, jobs, at_once):
         for job in jobs:
             state, when = said.get(job.name, ("", 0))
             silent = time.monotonic() - when > BEAT
-            if state != job.state or (silent and state == runner.RUNNING):
+            if state != job.state or (silent and state == "running"):
                 said[job.name] = job.state, time.monotonic()
                 say(f"{job.name}: {job.state}, cell {job.cell} of {job.cells}, "
                     f"{job.elapsed:.0f} s {job.error}".rstrip())
 
 
 def failures(jobs):
-    """Print each notebook that failed, with its cell and error."""
+    """Print what failed of each notebook, with its cell and error."""
     for job in jobs:
-        if job.error:
-            warn(f"FAILED {job.name}, cell {job.cell}: {job.error}")
+        for each in job.failures:
+            warn(f"FAILED {job.name}, cell {each['cell']}: {each['error']}")
 
 
 def board(found):

@@ -1,5 +1,6 @@
 """Machines whose runs are shown: recorded or given ones, read with care, and told apart."""
 
+import itertools
 import os
 import re
 from dataclasses import dataclass, field
@@ -112,9 +113,7 @@ def gather(paths):
 
 def unused(name, taken, form):
     """The name, or with the first number that makes it new to `taken` (set of str) in any case."""
-    number, chosen = 1, name
-    while chosen.casefold() in taken:
-        number += 1
-        chosen = form.format(name, number)
+    names = itertools.chain([name], (form.format(name, number) for number in itertools.count(2)))
+    chosen = next(each for each in names if each.casefold() not in taken)
     taken.add(chosen.casefold())
     return chosen

@@ -33,17 +33,19 @@ def read(source):
 
 def modules(trees):
     """The files of lib that cells import, by the name that they use (dict of str to Path)."""
-    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    found = {each.asname or each.name: record.REPOSITORY.joinpath(
-        *node.module.split("."), f"{each.name}.py")
-        for node in nodes if (node.module or "").startswith("lib") for each in node.names}
+    found = {}
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lib"):
+            folder = record.REPOSITORY.joinpath(*node.module.split("."))
+            found |= {each.asname or each.name: folder / f"{each.name}.py" for each in node.names}
     return {name: path for name, path in found.items() if path.is_file()}
 
 
 def calls(trees, imported):
     """The functions of `imported` modules that cells name (list as in `Origin.calls`)."""
-    said = {(node.value.id, node.attr): None for tree in trees for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    said = dict.fromkeys(
+        (node.value.id, node.attr) for tree in trees for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
     found = []
     for module, name in said:
         text = imported[module].read_text() if module in imported else ""

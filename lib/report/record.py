@@ -10,11 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
 from lib import cache, evidence
 from lib.errors import CollectionError
 from lib.instruments import devices, toolchain
+from lib.report import runner
 from lib.subjects import wheels
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,7 +43,7 @@ def compiler():
 
 def describe(started, finished, failed, missing):
     """What a run is (dict): machine, versions, pinned subjects, times (datetimes) and commit;
-    notebooks that failed (as `Job.failure`), and missing subjects with the reason (dict of str)."""
+    what failed (as `Job.failures`), and missing subjects with the reason (dict of str)."""
     gpus, processor = devices.gpus(), platform.machine()
     return {
         "machine": {
@@ -62,21 +61,44 @@ def describe(started, finished, failed, missing):
 
 
 def findings(notebook):
-    """The findings that an executed notebook (Path) shows; of one id the last (list of dict)."""
-    shown = [output.get("data", {}).get(evidence.MIME)
-             for cell in nbformat.read(notebook, as_version=4).cells
-             for output in cell.get("outputs", [])]
-    return list({finding["id"]: finding for finding in shown if finding}.values())
+    """What an executed notebook (Path) states: its findings, of one id the last (dict of id to cell
+    and dict), and why others are none (list of cell and str)."""
+    found, wrong = {}, []
+    for number, cell in enumerate(runner.executed(notebook).cells, 1):
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if evidence.MIME not in data:
+                continue
+            finding = data[evidence.MIME]
+            if why := flaw(finding):
+                wrong.append((number, why))
+            else:
+                found[finding["id"]] = number, finding
+    return found, wrong
+
+
+def flaw(finding):
+    """Why something that a notebook shows is no finding (str); empty if it is one."""
+    name = f"the finding {str(finding.get('id') if isinstance(finding, dict) else finding)[:80]}"
+    try:
+        evidence.validate(finding, evidence.FINDING, name)
+        compact(finding).encode()
+    except CollectionError as error:
+        return error.what
+    except ValueError as error:  # a number that is none, text that is no Unicode
+        return f"{name} is damaged: {error}"
+    return ""
 
 
 def write(path, run, found, largest=None):
-    """Write evidence.json (Path) whole or not at all (its dict): in `largest` bytes, if stated."""
+    """Write evidence.json (Path) whole or not at all (its dict), each finding with its digest: in
+    `largest` bytes, if stated."""
+    found = [finding | {"digest": evidence.digest(finding)} for finding in found]
     record = {"schema": 2, "run": run, "findings": found}
     check(record, path.name)
     text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)
     if largest and (size := len(text.encode()) + 1) > largest:
-        sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found), reverse=True)
-        most = ", ".join(f"{id} {each:,} B" for each, id in sizes[:5])
+        sizes = sorted(((len(compact(each).encode()), each["id"]) for each in found))[:-6:-1]
+        most = ", ".join(f"{id} {each:,} B" for each, id in sizes)
         raise CollectionError(f"the evidence has {size:,} B, and a recorded run may have "
                               f"{largest:,} B; the largest findings: {most}",
                               "keep fewer rows in the values of these findings, and record again")
@@ -141,33 +163,20 @@ def named(name):
 
 
 def read(path, largest=None):
-    """Read an evidence.json (dict) of at most `largest` bytes, one of schema 1 as if of 2."""
-    def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
-
+    """Read an evidence.json (dict) of at most `largest` bytes, and refuse what is none."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise CollectionError(f"{path} is no file", "name an evidence.json, or its folder")
-        if (size := path.stat().st_size) > (largest or size):
+        if not path.is_file():
+            raise CollectionError(f"there is no file {path}", "make report writes evidence.json")
+        if largest and (size := path.stat().st_size) > largest:
             raise CollectionError(f"{path} has {size:,} B, and at most {largest:,} B are read",
                                   "keep fewer rows in the values of its findings")
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        record = json.loads(path.read_text(encoding="utf-8"))
         compact(record).encode()  # refuses text that is no Unicode, and numbers that are none
-    except FileNotFoundError as error:
-        raise CollectionError(f"there is no {path}", "make report writes it") from error
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error.strerror}",
                               "make it readable, or name another file") from error
     except (ValueError, RecursionError) as error:
         raise CollectionError(f"{path} is damaged: {error}", "make it with make report") from error
-    stated = record.get("schema") if isinstance(record, dict) else None
-    if stated not in (1, 2):
-        raise CollectionError(f"{path} is of schema {str(stated)[:20]}, and 1 and 2 are read",
-                              "make it anew with this collection")
-    record = evidence.upgraded(record)
     check(record, str(path))
-    if isinstance(failed := record["run"].get("failed"), dict):  # as older runs have it
-        record["run"]["failed"] = [{"notebook": name, "cell": 0, "error": error}
-                                   for name, error in failed.items()]
     return record

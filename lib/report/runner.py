@@ -21,7 +21,6 @@ CELL_SECONDS = 900
 STARTS = 3  # a kernel takes free ports, and may lose one to another: then it is started again
 KEPT, SHOWN = 10_000_000, 1_000_000  # characters of a cell's outputs: in its notebook, on its page
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says of it
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @dataclass
@@ -32,12 +31,12 @@ class Job:
     output: Path  # the executed one
     parameters: dict = field(default_factory=dict)  # for the cell tagged so
     cell_seconds: int = CELL_SECONDS  # the longest that one cell may take
-    state: str = WAITING
     cell: int = 0  # under way, from 1, as the executed notebook counts
     cells: int = 0
     started: float = 0.0  # time.monotonic(), in seconds
     finished: float = 0.0
     error: str = ""  # what failed in that cell: "ValueError: ..."
+    refused: list = field(default_factory=list)  # of (cell, why): findings that are none
 
     @property
     def name(self):
@@ -45,14 +44,32 @@ class Job:
         return self.notebook.stem
 
     @property
+    def state(self):
+        """In a word: waiting, running, done or failed."""
+        if not self.finished:
+            return "running" if self.started else "waiting"
+        return "failed" if self.error else "done"
+
+    @property
     def elapsed(self):
         """Seconds since it began, or that it took."""
         return (self.finished or time.monotonic()) - self.started if self.started else 0.0
 
     @property
-    def failure(self):
-        """What failed, as evidence.json has it (dict: notebook, cell, error)."""
-        return {"notebook": self.name, "cell": self.cell, "error": self.error}
+    def failures(self):
+        """What failed, as evidence.json has it (list of dict: notebook, cell, error)."""
+        ended = [(self.cell, self.error)] if self.error else []
+        return [{"notebook": self.name, "cell": cell, "error": error}
+                for cell, error in [*self.refused, *ended]]
+
+
+def executed(path):
+    """An executed notebook as its author counts its cells: without papermill's own about an error
+    (nbformat.NotebookNode)."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells
+                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    return notebook
 
 
 def start_seconds():
@@ -73,20 +90,17 @@ def attempt(job, log):
     def begin(cell, cell_index):
         job.cell = cell_index + 1
 
-    def cap(cell, cell_index, execute_reply):
-        cut(cell, KEPT)
-
     # Its folder goes to the kernel alone: papermill's own cwd would move the other threads, too.
     papermill.execute_notebook(
         job.notebook, job.output, job.parameters, kernel_name="python3", progress_bar=False,
         start_timeout=start_seconds(), execution_timeout=job.cell_seconds, on_cell_start=begin,
-        on_cell_executed=cap, kernel_manager_class=Kernel,
+        on_cell_executed=lambda cell, **_: cut(cell, KEPT), kernel_manager_class=Kernel,
         resources={"metadata": {"path": str(job.notebook.parent)}})
 
 
 def execute(job):
     """Execute one notebook, written whatever happens; what failed is its job's and cell's error."""
-    job.state, job.started = RUNNING, time.monotonic()
+    job.started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         for left in reversed(range(STARTS)):
             try:
@@ -104,7 +118,7 @@ def execute(job):
                 log.seek(0)
                 mark(job, name, f"{reason}\n{log.read()[-2000:]}")
             break
-    job.finished, job.state = time.monotonic(), FAILED if job.error else DONE
+    job.finished = time.monotonic()
 
 
 def mark(job, name, reason):
@@ -149,17 +163,15 @@ def longest_first(jobs, last_run):
     return sorted(jobs, key=seconds, reverse=True)
 
 
-def run(jobs, at_once, tick=0.2):
-    """Execute jobs, `at_once` at a time; yields them, updated in place, every `tick` seconds.
-
-    A failing one does not stop the others; an interrupt ends all kernels and what they started.
-    """
+def together(action, items, at_once, tick=0.2):
+    """Do something with each item, `at_once` at a time, and yield every `tick` seconds; an
+    interrupt ends all that was started."""
     pool = ThreadPoolExecutor(at_once)
-    every = pending = {pool.submit(execute, job) for job in jobs}
+    every = pending = {pool.submit(action, item) for item in items}
     try:
         while pending:
             _, pending = wait(pending, tick, FIRST_COMPLETED)
-            yield jobs
+            yield
         for each in every:
             each.result()
     finally:
@@ -181,8 +193,9 @@ def environment(home):
     """Variables that keep Jupyter's files in `home` (Path), and choose the kernel that is here."""
     (home / "ipython").mkdir(parents=True, exist_ok=True)
     first = {"PYTHONPATH": FOLDER.parent, "PATH": Path(sys.executable).parent}
-    return {name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
-            for name, folder in first.items()} | {
-        "JUPYTER_CONFIG_DIR": f"{home}/config", "JUPYTER_DATA_DIR": f"{home}/data",
-        "JUPYTER_RUNTIME_DIR": f"{home}/runtime", "IPYTHONDIR": f"{home}/ipython",
-        "HYPOTHESIS_STORAGE_DIRECTORY": f"{home}/hypothesis", "JUPYTER_PREFER_ENV_PATH": "1"}
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython",
+               "JUPYTER_RUNTIME_DIR": "runtime", "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
+    return {"JUPYTER_PREFER_ENV_PATH": "1"} | {
+        name: f"{home}/{folder}" for name, folder in folders.items()} | {
+        name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+        for name, folder in first.items()}

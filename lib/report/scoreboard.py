@@ -63,14 +63,10 @@ def tally(findings):
 def html(part, findings):
     """The ``tally``, the ``answers`` (a line a bug), the ``board`` (bugs down, beats across) or the
     ``claims`` of a run (HTML)."""
-    module = template("scoreboard").module
-    if part == "tally":
-        return HTML(module.tally(tally(findings), len(claims.ledger())))
-    if part == "answers":
-        return HTML(module.answers(SAID["bug"], claims.decide(findings)))
-    if part == "claims":
-        return HTML(module.claims(claims.decide(findings), claims.ledger()))
-    return HTML(module.board(findings, evidence.BEATS, BUGS))
+    deciding, ledger = claims.decide(findings), claims.ledger()
+    given = {"tally": [tally(findings), len(ledger)], "answers": [SAID["bug"], deciding],
+             "board": [findings, evidence.BEATS, BUGS], "claims": [deciding, ledger]}
+    return HTML(getattr(template("scoreboard").module, part)(*given[part]))
 
 
 def complete(findings):

@@ -48,21 +48,21 @@ class Page:
     title: str
     description: str
     notebook: nbformat.NotebookNode
-    failed: str  # the cell that failed, and its error; or nothing
+    failed: str  # the cells that failed, and their errors; or nothing
     committed: Path  # what it was executed from, where it is one of ours
     made: dict  # finding id to origin.Origin
 
 
-def read_page(path):
-    """Read an executed notebook as a `Page`."""
-    notebook, failed = nbformat.read(path, as_version=4), ""
-    notebook.cells = [cell for cell in notebook.cells
-                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    for number, cell in enumerate(notebook.cells, 1):
+def read_page(path, run):
+    """Read an executed notebook of a run (dict) as a `Page`."""
+    notebook = runner.executed(path)
+    for cell in notebook.cells:
         runner.cut(cell, runner.SHOWN)
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                failed = f"cell {number}: {output.ename}: {output.evalue}".splitlines()[0]
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if evidence.MIME in data and record.flaw(data[evidence.MIME]):
+                del data[evidence.MIME]
+    failed = "; ".join(f"cell {each['cell']}: {each['error']}".splitlines()[0]
+                       for each in run.get("failed", ()) if each["notebook"] == path.stem)
     prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     lines = [line for line in next(prose, "").splitlines() if line.strip()] or [path.stem]
     title = lines[0].lstrip("# ")
@@ -134,9 +134,9 @@ class Exporter(HTMLExporter):
 def build(run, target, shown):
     """Make the site in `target` (an empty Path) of a run: the folder of its executed
     ``notebooks/`` and ``evidence.json``, and what is shown of it (`comparison.Runs`)."""
-    pages = [read_page(path) for path in sorted((run / "notebooks").glob("*.ipynb"))]
-    made = {id: each for page in pages for id, each in page.made.items()}
     here, documents = shown.here, []
+    pages = [read_page(path, here.run) for path in sorted((run / "notebooks").glob("*.ipynb"))]
+    made = {id: each for page in reversed(pages) for id, each in page.made.items()}
     common = {
         "collection": COLLECTION, "pages": pages, "here": here, "run": here.run, "shown": shown,
         "others": shown.others, "ledger": claims.ledger(), "decided": here.decided,

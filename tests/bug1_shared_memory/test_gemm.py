@@ -1,9 +1,7 @@
 """The laboratory of GEMM kernels: what it refuses, the launcher's own answers, dispatch code, the driver's."""
 
 import dataclasses
-import os
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,12 +13,11 @@ from lib.bug1_shared_memory import binaries, charts, dispatch, gemm, harness, la
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import cpp, patches, vendored, wheels
-from tests.conftest import ROOT
+from tests.conftest import TREES
 
 VERSION = "0.6.6"
 REVISED = "01-shared-memory.revised.flashinfer-0.6.6.diff"
 TILE = (128, 128, 128)
-TREES = Path(os.environ.get("TRTLLM_TREES", ROOT.parent / "shared/tensorrt-llm"))
 needs_trees = pytest.mark.skipif(not TREES.is_dir(), reason="no excerpts of TensorRT-LLM: set TRTLLM_TREES")
 
 pytestmark = pytest.mark.xdist_group("01")

@@ -9,8 +9,8 @@ from lib.bug1_shared_memory import dispatch
 from lib.evidence import claims
 from lib.instruments import devices
 from lib.report import record
-from tests.bug1_shared_memory.test_gemm import TREES, Driver, needs_trees
-from tests.conftest import ROOT
+from tests.bug1_shared_memory.test_gemm import Driver, needs_trees
+from tests.conftest import ROOT, TREES
 
 NAME = "01-shared-memory"
 pytestmark = pytest.mark.xdist_group("01")

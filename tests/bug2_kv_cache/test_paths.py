@@ -1,15 +1,11 @@
 """Which path of TensorRT-LLM has a second pool: in its own source, where that is at hand, and as it was read."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from lib.bug2_kv_cache import paths
 from lib.subjects import patches
-from tests.conftest import ROOT
+from tests.conftest import TREES
 
-TREES = Path(os.environ.get("TRTLLM_TREES") or ROOT.parent / "shared/tensorrt-llm")
 OLD, PYTHON_ONLY = TREES / "a-1.2.0rc2", TREES / "b-march-2026"
 source = pytest.mark.skipif(not OLD.is_dir(), reason=f"TensorRT-LLM's source is not at hand: {OLD}; set TRTLLM_TREES")
 

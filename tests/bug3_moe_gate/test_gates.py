@@ -1,9 +1,7 @@
 """The MoE gate: FlashInfer's own checks, TensorRT-LLM's in four layouts, the runner's choice, and what they come to."""
 
-import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,10 +12,9 @@ from lib.bug3_moe_gate import agreement, gates, kernels
 from lib.errors import CollectionError
 from lib.instruments import cubins
 from lib.subjects import patches, wheels
-from tests.conftest import ROOT
+from tests.conftest import tree_of
 
 pytestmark = pytest.mark.xdist_group("03")
-TREES = Path(os.environ.get("TRTLLM_TREES", ROOT.parent / "shared/tensorrt-llm"))
 VERSIONS = ("0.6.6", "0.7.2.post1")
 PUBLISHED, REVISED = (f"03-moe-gate.{kind}.flashinfer-0.6.6.diff" for kind in ("published", "revised"))
 OF_TRTLLM = [f"03-moe-gate.{kind}.tensorrt-llm.diff" for kind in ("published", "revised")]
@@ -336,12 +333,10 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_gates_of_real_trees(name, tmp_path):
-    if not (TREES / name).is_dir():
-        pytest.skip(f"{name} is not in {TREES}: set TRTLLM_TREES")
-    layout, listed, through, served, fit = REAL[name]
+    checkout, layout, listed, through, served, fit = tree_of(name), *REAL[name]
     installed = tmp_path / "site-packages"  # a package as it is installed has no cpp/
-    shutil.copytree(TREES / name / "tensorrt_llm", installed / "tensorrt_llm")
-    for place in (TREES / name, installed):
+    shutil.copytree(checkout / "tensorrt_llm", installed / "tensorrt_llm")
+    for place in (checkout, installed):
         assert set(patches.fitting(place, gates.PATCHES)) == fit
         asked = gates.tried(place)
         assert set(asked) == {"as shipped", *fit}

@@ -5,7 +5,8 @@ import pytest
 from lib.bug3_moe_gate import gates
 from lib.errors import CollectionError
 from lib.evidence import claims
-from tests.bug3_moe_gate.test_gates import REAL, TREES, admitted
+from tests.bug3_moe_gate.test_gates import REAL, admitted
+from tests.conftest import tree_of
 
 pytestmark = pytest.mark.xdist_group("03")
 NAME = "03-moe-gate"
@@ -107,9 +108,7 @@ def test_releases_that_cannot_be_compared_are_refused_at_once(cells, older, newe
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_notebook_on_a_real_tree(cells, name):
-    if not (TREES / name).is_dir():
-        pytest.skip(f"{name} is not in {TREES}: set TRTLLM_TREES")
-    ran = cells(NAME, trtllm_src=str(TREES / name))
+    ran = cells(NAME, trtllm_src=str(tree_of(name)))
     found = ran.found("moe-gate.tensorrt-llm")
     expected = {"a": [None, True, None], "b": [True, True, False], "c": [True, None, False], "d": [True, None, False]}
     assert found.tier == "executed" and found.verdict == "refined" and parts(found) == expected[name[0]]

@@ -11,8 +11,8 @@ from lib.bug4_autotuner import autotuner, tuning
 from lib.evidence import claims
 from lib.instruments import devices
 from lib.subjects import wheels
-from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT, tree_of
-from tests.conftest import ROOT
+from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT
+from tests.conftest import ROOT, tree_of
 
 pytestmark = pytest.mark.xdist_group("04")
 NAME = "04-autotuner"

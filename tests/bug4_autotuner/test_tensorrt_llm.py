@@ -1,24 +1,15 @@
 """TensorRT-LLM's own tuner: real files where they are at hand, and stand-ins of our own writing for layouts."""
 
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
 from lib import overlay
 from lib.bug4_autotuner import autotuner, tuning
-from tests.conftest import ROOT
+from tests.conftest import tree_of
 
-TREES = Path(os.environ.get("TRTLLM_TREES") or ROOT.parent / "shared" / "tensorrt-llm")
 WITH_TUNER, WITHOUT = ("a-1.2.0rc2", "c-moe-resolution"), ("b-march-2026", "d-moved-folder")
 pytestmark = pytest.mark.xdist_group("04")
-
-
-def tree_of(name):
-    if not (TREES / name).is_dir():
-        pytest.skip(f"the tree {name} of TensorRT-LLM is not in TRTLLM_TREES")
-    return TREES / name
 
 
 @pytest.mark.parametrize("name", WITH_TUNER)

@@ -1,33 +1,23 @@
 """Who sends which GPU to trtllm-gen: the lines of real trees, asked."""
 
-import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
 from lib.bug5_attention import gates
 from lib.errors import CollectionError
 from lib.subjects import patches, wheels
-from tests.conftest import ROOT
+from tests.conftest import tree_of
 
-TREES = Path(os.environ.get("TRTLLM_TREES") or ROOT.parent / "shared/tensorrt-llm")
 PUBLISHED = "05-attention.published.tensorrt-llm.diff"
 FALLBACK = {sm: "fallback" for sm in gates.COLUMNS}
-
-
-def tree(name):
-    """A tree of TensorRT-LLM's own files, or a skip that says which is not there."""
-    if not (TREES / name).is_dir():
-        pytest.skip(f"{TREES / name} is not there: set TRTLLM_TREES to the folder of the excerpts")
-    return TREES / name
 
 
 @pytest.fixture
 def a(tmp_path):
     """The old layout, with C++, as a copy that a test may change."""
-    return shutil.copytree(tree("a-1.2.0rc2"), tmp_path / "a", copy_function=shutil.copyfile)
+    return shutil.copytree(tree_of("a-1.2.0rc2"), tmp_path / "a", copy_function=shutil.copyfile)
 
 
 def answer(asked):
@@ -71,7 +61,7 @@ def test_a_gate_that_does_not_compile_is_told(a):
 
 
 def test_the_python_check_is_run_and_says_why():
-    b = tree("b-march-2026")
+    b = tree_of("b-march-2026")
     before, after = gates.asked(b), gates.asked(b, patches.Patch(PUBLISHED))
     expected = FALLBACK | {"SM100": "trtllm-gen", "SM103": "trtllm-gen"}
     assert answer(before) == answer(after) == expected
@@ -82,7 +72,7 @@ def test_the_python_check_is_run_and_says_why():
 def test_another_python_check_answers_otherwise(tmp_path):
     file = tmp_path / gates.PYTHON
     file.parent.mkdir(parents=True)
-    shutil.copyfile(tree("b-march-2026") / gates.PYTHON, file)
+    shutil.copyfile(tree_of("b-march-2026") / gates.PYTHON, file)
     file.write_text(file.read_text().replace("is_sm_100f(sm)", "is_sm_100f(sm) and sm != 121"))
     assert answer(gates.asked(tmp_path))["SM121"] == "trtllm-gen"
     file.write_text("def is_supported():\n    return True, ''\n")
@@ -92,7 +82,7 @@ def test_another_python_check_answers_otherwise(tmp_path):
 
 @pytest.mark.parametrize("name", ["c-moe-resolution", "d-moved-folder"])
 def test_later_trees_have_none_of_the_gates(name):
-    assert gates.asked(tree(name)).empty and gates.places(tree(name), "tensorrt-llm").empty
+    assert gates.asked(tree_of(name)).empty and gates.places(tree_of(name), "tensorrt-llm").empty
 
 
 def test_no_tree_is_no_error(tmp_path):
@@ -103,8 +93,8 @@ def test_what_was_recorded_is_what_the_trees_answer():
     """The excerpts hold the lines of two of the recorded links; asked, they answer as recorded."""
     recorded = gates.recorded().set_index("gate")
     for name, row in (("a-1.2.0rc2", "attentionOp.h, before"), ("b-march-2026", "trtllm_gen.py, if switched on, before")):
-        assert answer(gates.asked(tree(name))) == recorded.loc[row, gates.COLUMNS].to_dict()
-    after = answer(gates.asked(tree("a-1.2.0rc2"), patches.Patch(PUBLISHED)))
+        assert answer(gates.asked(tree_of(name))) == recorded.loc[row, gates.COLUMNS].to_dict()
+    after = answer(gates.asked(tree_of("a-1.2.0rc2"), patches.Patch(PUBLISHED)))
     assert after == recorded.loc["attentionOp.h, the fix as published", gates.COLUMNS].to_dict()
     linked = recorded[recorded["when"] != "never read"]
     assert linked["read at"].map(lambda link: bool(re.fullmatch(r"https://github\.com/[\w-]+/TensorRT-LLM/blob/[0-9a-f]{40}/\S+", link))).all()
@@ -114,4 +104,4 @@ def test_the_lines_are_where_they_were_read():
     releases = [gates.places(wheels.source("flashinfer-python", each), "flashinfer") for each in ("0.6.6", "0.7.2.post1")]
     text = releases[0].set_index("gate").loc["trtllm-gen runner", "text"]
     assert "kSM_100" in text and "kSM_103" in text and len(releases[0]) == len(releases[1]) == 4
-    assert list(gates.places(tree("a-1.2.0rc2"), "tensorrt-llm")["file"]) == ["cudaUtils.h", "attentionOp.h"]
+    assert list(gates.places(tree_of("a-1.2.0rc2"), "tensorrt-llm")["file"]) == ["cudaUtils.h", "attentionOp.h"]

@@ -10,8 +10,7 @@ from lib import evidence
 from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import record
-from tests.bug5_attention.test_gates import tree
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tree_of
 
 pytestmark = pytest.mark.xdist_group("05")
 NAME = "05-attention-kernels"
@@ -109,7 +108,7 @@ def test_the_routing_follows_what_was_read(notebook):
                                         ("c-moe-resolution", None), ("d-moved-folder", None)])
 def test_tensorrt_llm_at_hand_is_asked(cells, name, gate):
     """Where its sources are here, the gates' answers are executed; where they lack the lines, cells say so and go on."""
-    here = cells(NAME, trtllm_src=str(tree(name)))
+    here = cells(NAME, trtllm_src=str(tree_of(name)))
     condition, routing = here.found("attention.condition"), here.found("attention.routing")
     assert condition.verdict == "confirmed" and condition.tier == routing.tier == ("executed" if gate else "reported")
     assert [row["gate"] for row in routing.values["asked here"]] == ([gate] if gate else [])

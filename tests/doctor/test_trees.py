@@ -1,25 +1,16 @@
 """The doctor on excerpts of TensorRT-LLM's own files, as a checkout and as an installed package."""
 
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from lib.doctor import AFFECTED, CANNOT_TELL, FIXED, NOT_AFFECTED, examine, places
 from lib.subjects import patches
-from tests.conftest import ROOT
+from tests.conftest import tree_of
 
-TREES = Path(os.environ.get("TRTLLM_TREES", ROOT.parent / "shared/tensorrt-llm"))
 A, B, C, D = "a-1.2.0rc2", "b-march-2026", "c-moe-resolution", "d-moved-folder"
 RELEASES = {A: "1.2.0rc2", B: "1.3.0rc7", C: "1.3.0rc19", D: "1.3.0rc25"}  # B to D: our guesses
 LAYOUTS = pytest.mark.parametrize("name", RELEASES)
-
-
-def tree(name):
-    if not (TREES / name).is_dir():
-        pytest.skip(f"{name} is not in {TREES} (TRTLLM_TREES)")
-    return TREES / name
 
 
 def judged(root, sm, named=None):
@@ -39,7 +30,7 @@ def checks(root, sm, bug):
 def installed(folder, name, release):
     """A site-packages with a tree's package and the metadata of a release (Path)."""
     packages = folder / "lib/python3.12/site-packages"
-    shutil.copytree(tree(name) / "tensorrt_llm", packages / "tensorrt_llm")
+    shutil.copytree(tree_of(name) / "tensorrt_llm", packages / "tensorrt_llm")
     info = packages / f"tensorrt_llm-{release}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: {release}\n")
@@ -60,8 +51,8 @@ PACKAGES = {A: {1: AFFECTED, 2: AFFECTED, 3: NOT_AFFECTED, 4: AFFECTED, 5: CANNO
 @pytest.mark.parametrize("sm", (120, 121))
 def test_a_checkout(name, sm):
     discrete = {2: NOT_AFFECTED} if sm == 120 else {}
-    assert verdicts(tree(name), sm) == CHECKOUTS[name] | discrete
-    assert {verdicts(tree(name), 100)[bug] for bug in (1, 2, 3, 5)} == {NOT_AFFECTED}
+    assert verdicts(tree_of(name), sm) == CHECKOUTS[name] | discrete
+    assert {verdicts(tree_of(name), 100)[bug] for bug in (1, 2, 3, 5)} == {NOT_AFFECTED}
 
 
 @LAYOUTS
@@ -77,14 +68,14 @@ def test_an_installed_package(tmp_path, name, sm):
 @pytest.mark.parametrize("sm", (120, 121))
 def test_each_back_end_of_each_layout(sm):
     trtllm, cutlass, b12x = "TRTLLM back end", "CUTLASS back end", "b12x back end"
-    assert checks(tree(A), sm, 3) == {trtllm: NOT_AFFECTED, cutlass: NOT_AFFECTED}
-    assert checks(tree(B), sm, 3) == {trtllm: NOT_AFFECTED, cutlass: AFFECTED}
+    assert checks(tree_of(A), sm, 3) == {trtllm: NOT_AFFECTED, cutlass: NOT_AFFECTED}
+    assert checks(tree_of(B), sm, 3) == {trtllm: NOT_AFFECTED, cutlass: AFFECTED}
     for name in (C, D):
-        assert checks(tree(name), sm, 3) == {trtllm: FIXED, cutlass: FIXED, b12x: FIXED}
+        assert checks(tree_of(name), sm, 3) == {trtllm: FIXED, cutlass: FIXED, b12x: FIXED}
 
 
 def test_the_quoted_line_is_the_refusal_and_not_a_list_that_was_widened():
-    check = judged(tree(A), 120)[3].checks[0]
+    check = judged(tree_of(A), 120)[3].checks[0]
     assert check.text == "if sm_version >= 120:" and "as it should be" in check.note
     assert "widened" not in check.note
 
@@ -92,19 +83,19 @@ def test_the_quoted_line_is_the_refusal_and_not_a_list_that_was_widened():
 @LAYOUTS
 def test_what_decides_is_found_wherever_the_folder_is(tmp_path, name):
     moved = tmp_path / "checkout"
-    shutil.copytree(tree(name), moved)
+    shutil.copytree(tree_of(name), moved)
     torch = moved / "tensorrt_llm/_torch"
     shutil.move(torch, tmp_path / "torch")
     (torch / "deep").mkdir(parents=True)
     shutil.move(tmp_path / "torch", torch / "deep/er")
     for sm in (120, 121):
-        assert verdicts(moved, sm) == verdicts(tree(name), sm)
+        assert verdicts(moved, sm) == verdicts(tree_of(name), sm)
 
 
 def test_the_published_patch_makes_it_affected_and_the_revised_one_mends_it(tmp_path):
     for kind, expected in (("published", AFFECTED), ("revised", FIXED)):
         copy = tmp_path / kind
-        shutil.copytree(tree(B), copy)
+        shutil.copytree(tree_of(B), copy)
         patches.Patch(f"03-moe-gate.{kind}.tensorrt-llm.diff").apply(copy)
         assert checks(copy, 121, 3)["TRTLLM back end"] == expected
         assert verdicts(copy, 121)[3] == expected
@@ -113,7 +104,7 @@ def test_the_published_patch_makes_it_affected_and_the_revised_one_mends_it(tmp_
 
 def test_a_fallback_that_leaves_trtllm_out_is_no_fallback(tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(tree(C), copy)
+    shutil.copytree(tree_of(C), copy)
     file = next(copy.rglob("moe_resolution.py"))
     text = file.read_text()
     fallback = "FALLBACK_IMPL: Type = CutlassFusedMoE"

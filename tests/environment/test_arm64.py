@@ -55,7 +55,7 @@ def run(folder, number):
     done = arm64.run(f".venv/bin/python -m lib --notebooks {folder} --cell-seconds 3600 notebook {number}", capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     [executed] = (arm64.root() / "sm12x/outputs/single").glob(f"{number}-*.ipynb")
-    return {each["id"]: each for each in record.findings(executed)}
+    return {id: finding for id, (_, finding) in record.findings(executed)[0].items()}
 
 
 def decided(finding):

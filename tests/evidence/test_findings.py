@@ -2,8 +2,8 @@
 
 import json
 import math
+from dataclasses import asdict
 
-import jsonschema
 import nbformat
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from lib.evidence import claims, parts
 from lib.evidence.findings import sentence
 from lib.instruments import devices
 from lib.report import record, scoreboard
+from tests.cells import of
 
 GOOD = {"beat": "verify", "claim": "4a", "parts": {"it raises": evidence.executed(True, "x==1")}, "says": "{n} of {n} raise.", "values": {"n": 1}}
 LINK = "https://example.org/page"
@@ -175,42 +176,13 @@ RUN = {"machine": {"name": "m"}, "versions": {}, "subjects": [], "started": "a",
 
 
 def of_schema_1(*found):
-    """What evidence.json of schema 1 held of some findings: no parts, and always a verdict."""
-    kept = [{name: value for name, value in each.items() if name != "parts"} | {"verdict": each["verdict"] or "confirmed"} for each in found]
-    return {"schema": 1, "run": RUN, "findings": kept}
-
-
-def test_a_record_of_schema_1_is_read_as_one_of_2(tmp_path):
-    kept = of_schema_1(finding(), finding("a.c", "1b", verdict="refuted"))
-    (tmp_path / "evidence.json").write_text(json.dumps(kept))
-    read = record.read(tmp_path / "evidence.json")
-    assert read == evidence.upgraded(kept) and read["schema"] == 2
-    assert [(each["verdict"], each["parts"]) for each in read["findings"]] == [(None, []), ("refuted", [])]
-    assert read["run"] == RUN | {"upgraded from": 1} and "upgraded from" not in kept["run"]
-    assert evidence.upgraded(read) is read
-
-
-@pytest.mark.parametrize("tier, sources, expected", [
-    ("inspected", [LINK, LINK], "reported"), ("inspected", [LINK, "flashinfer-python==0.6.6"], "inspected"),
-    ("compiled", [LINK], "compiled"), ("modelled", [LINK], "modelled")])
-def test_what_an_older_run_called_inspected_on_links_alone_was_read(tier, sources, expected):
-    kept = {"schema": 1, "run": RUN, "findings": [{"claim": "P1", "verdict": "refined", "tier": tier, "sources": sources}]}
-    [found] = evidence.upgraded(kept)["findings"]
-    assert (found["tier"], found["verdict"], found["parts"]) == (expected, "refined", [])
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(kept | {"schema": 2}, evidence.SCHEMA)
-
-
-@pytest.mark.parametrize("damage", [{"findings": None}, {"findings": [3]}, {"run": "x"}, {"run": None}])
-def test_a_damaged_record_of_schema_1_is_refused_by_name(tmp_path, damage):
-    (tmp_path / "old.json").write_text(json.dumps(of_schema_1(finding()) | damage))
-    with pytest.raises(CollectionError, match="old.json is not as the schema says"):
-        record.read(tmp_path / "old.json")
+    """Findings as a recorded run of schema 1 holds them since it was converted: no parts."""
+    return {"schema": 2, "run": RUN | {"upgraded from": 1}, "findings": [each | {"parts": []} for each in found]}
 
 
 def test_a_record_is_written_and_read(tmp_path):
     record.write(tmp_path / "evidence.json", RUN, [finding()])
-    assert record.read(tmp_path / "evidence.json")["findings"] == [finding()]
+    assert record.read(tmp_path / "evidence.json")["findings"] == [finding() | {"digest": evidence.digest(finding())}]
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
 
 
@@ -233,7 +205,67 @@ def test_the_last_statement_of_an_id_counts(tmp_path):
     outputs = [nbformat.v4.new_output("display_data", {evidence.MIME: finding(claim="1a", verdict=verdict)}) for verdict in ("refuted", "refined")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     nbformat.write(notebook, tmp_path / "n.ipynb")
-    assert [each["verdict"] for each in record.findings(tmp_path / "n.ipynb")] == ["refined"]
+    found, wrong = record.findings(tmp_path / "n.ipynb")
+    assert [(cell, each["verdict"]) for cell, each in found.values()] == [(1, "refined")] and wrong == []
+
+
+WRONG = [{"id": "No Id"}, {"id": 3}, {"values": []}, {"verdict": "true"}, {"parts": [{}]}, {"more": 1}, {"values": {"n": math.nan}}, {"values": {"text": "\ud800"}}, {"summary": ""}]
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_finding_that_is_none_is_named_with_its_cell_and_the_rest_is_kept(tmp_path, change):
+    shown = [nbformat.v4.new_output("display_data", {evidence.MIME: each}) for each in (finding("a.good"), finding("a.bad") | change, finding("a.last"))]
+    cells = [nbformat.v4.new_markdown_cell("x"), nbformat.v4.new_code_cell("note", metadata={"tags": ["papermill-error-cell-tag"]}), nbformat.v4.new_code_cell("x", outputs=shown)]
+    (tmp_path / "n.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
+    found, [(cell, why)] = record.findings(tmp_path / "n.ipynb")
+    assert list(found) == ["a.good", "a.last"] and cell == 2 and f"the finding {change.get('id', 'a.bad')} is" in why
+
+
+def test_a_finding_that_is_no_object_is_named(tmp_path):
+    cells = [nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("display_data", {evidence.MIME: "text"})])]
+    (tmp_path / "n.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
+    assert record.findings(tmp_path / "n.ipynb") == ({}, [(1, "the finding text is not as the schema says: the whole: 'text' is not of type 'object'")])
+
+
+VALUES = {"n": 1, "seconds": 2.5, "rows": [{"bytes": 3, "ms": 4.5}], "names": {"b", "a"}}
+
+
+@pytest.mark.parametrize("values", [{"n": 2}, {"rows": [{"bytes": 4, "ms": 4.5}]}, {"rows": []}, {"names": {"a"}}, {"more": None}])
+def test_another_value_is_another_digest(values):
+    assert digest(values=VALUES | values) != digest(values=VALUES)
+
+
+@pytest.mark.parametrize("values", [{"seconds": 9}, {"rows": [{"bytes": 3, "ms": 9}]}, {"as found": {"clock": 9}}, {"rows": [{"bytes": 3}, {"source": "device"}]}])
+def test_a_time_that_the_finding_names_and_a_state_of_the_gpu_are_no_part_of_the_digest(values):
+    assert digest(values=VALUES | values) == digest(values=VALUES)
+    assert "seconds" in values or "as found" in values or digest(values=VALUES | {"rows": [{"bytes": 3, "ms": 9}]}, varies=["seconds"]) != digest(values=VALUES, varies=["seconds"])
+
+
+def test_another_verdict_or_part_is_another_digest_and_another_sentence_of_a_time_is_not():
+    assert digest(parts={"it raises": evidence.executed(False, "x==1")}) != digest() != digest(parts={"it ends": evidence.executed(True, "x==1")})
+    assert digest(says="It raises.") == digest()
+
+
+def digest(varies=("seconds", "ms"), **changes):
+    return evidence.digest(asdict(stated(varies=varies, **changes)))
+
+
+def test_each_finding_of_a_record_has_the_digest_of_what_it_holds_and_a_portable_one_its_own(tmp_path):
+    found = [asdict(stated(values={"n": 1, "code": "x", "place": str(record.REPOSITORY / "lib")}))]
+    kept = record.write(tmp_path / "evidence.json", RUN, found)["findings"]
+    again = record.read(record.keep(tmp_path / "recorded", "h100", RUN, kept, tmp_path))["findings"]
+    assert again[0]["values"] == {"n": 1, "place": "<checkout>/lib"}
+    for each in (*kept, *again):
+        assert each["digest"] == evidence.digest(each)
+    assert kept[0]["digest"] != again[0]["digest"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(path.stem, marks=pytest.mark.xdist_group(path.stem[:2]))
+                                  for path in sorted((record.REPOSITORY / "notebooks").glob("0[0-7]-*.ipynb"))])
+def test_two_runs_on_one_machine_agree_in_all_their_findings(cells, findings, name):
+    """The report's kernel and this process, of another hash seed, in another order."""
+    again = {id: evidence.digest(asdict(each)) for id, each in of(cells(name).after[-1]).items()}
+    assert again == {id: each["digest"] for id, each in findings.items() if each["notebook"] == name}
 
 
 @given(some.lists(some.tuples(some.sampled_from(["1a", "1b", None]), some.sampled_from([*evidence.TIERS, None])), max_size=8))

@@ -17,6 +17,7 @@ from lib.errors import CollectionError
 from lib.instruments import devices, probes
 from lib.overlay import trials
 from lib.subjects import patches
+from tests.conftest import TREES
 
 pytestmark = pytest.mark.xdist_group("probes")
 STANDIN = Path(__file__).with_name("standin")
@@ -363,9 +364,6 @@ def test_which_patches_can_be_laid_over_an_installation(laid, tmp_path):
         {"published": "", "revised": ""},
         "No published patch fits this release. The revised patch changes more than Python files.")
     assert trials.fitting(5, STANDIN)[1] == "There is no published patch. There is no revised patch."
-
-
-TREES = Path(os.environ.get("TRTLLM_TREES", Path(__file__).parents[3] / "shared" / "tensorrt-llm"))
 
 
 @pytest.mark.skipif(not (TREES / "README.md").is_file(), reason="no excerpts of TensorRT-LLM here: name their folder in TRTLLM_TREES")

@@ -32,7 +32,7 @@ def keep(folder, name="h100", found=None, run=RUN):
 def test_a_recorded_run_is_whole_compact_and_marked(tmp_path, name):
     path = keep(tmp_path, name)
     kept = record.read(path)
-    assert kept["run"] == {"name": name} | RUN and kept["findings"] == [finding() | {"recorded": True}]
+    assert kept["run"] == {"name": name} | RUN and kept["findings"] == [finding() | {"recorded": True, "digest": kept["findings"][0]["digest"]}]
     assert path.read_text() == record.compact(kept) + "\n"
     assert [each.name for each in path.parent.iterdir()] == ["evidence.json"] and not list((tmp_path / "scratch").iterdir())
 

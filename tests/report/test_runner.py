@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from lib import parameters
+from lib import cache, parameters
 from lib.errors import CollectionError
 from lib.report import commands, guard, record, runner
 from tests.conftest import ROOT, command
@@ -175,7 +175,7 @@ def test_a_kernel_that_dies_before_it_begins_is_started_again(monkeypatch, tmp_p
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     job = runner.Job(notebook, tmp_path / "out.ipynb")
     runner.execute(job)
-    assert job.error == outcome and left == [] and job.state == (runner.FAILED if outcome else runner.DONE)
+    assert job.error == outcome and left == [] and job.state == ("failed" if outcome else "done")
 
 
 def test_what_fails_in_a_cell_is_not_tried_again(notebooks, tmp_path):
@@ -360,3 +360,50 @@ def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(words, said):
     assert done.returncode == 0 and said in shown, shown
     checkpoints = next(line for line in shown.splitlines() if ".checkpoint_dir" in line)
     assert str(Path(sys.prefix) / "jupyter/data/checkpoints") in checkpoints
+
+
+def test_an_invalid_finding_costs_itself_and_not_the_run(notebooks, tmp_path):
+    """One without a beat, and one whose id another notebook has: named by cell, on the page and in the evidence, and the rest is published."""
+    bad = "from IPython.display import display\nfrom lib import evidence\ndisplay({evidence.MIME: {'id': 'bad.one'}, 'text/plain': 'its text'}, raw=True)"
+    folder = notebooks(_01_good=GOOD, _02_twice=["# Twice", GOOD[2].replace("01-good", "02-twice")], _03_bad=["# Bad", bad])
+    done, said = run(folder, tmp_path / "out", "report"), ["the finding good.one is that of 01-good, too", "the finding bad.one is not as the schema says"]
+    assert done.returncode == 1 and f"FAILED 02-twice, cell 2: {said[0]}" in done.stdout and f"FAILED 03-bad, cell 2: {said[1]}" in done.stdout
+    kept = record.read(tmp_path / "out/evidence.json")
+    assert [each["id"] for each in kept["findings"]] == ["good.one"] and not (tmp_path / "out/failed").exists()
+    assert [(each["notebook"], each["cell"]) for each in kept["run"]["failed"]] == [("02-twice", 2), ("03-bad", 2)]
+    for name, words in zip(("02-twice", "03-bad"), said):
+        assert words in (tmp_path / f"out/report/{name}.html").read_text() and words in last_report(tmp_path / "out")
+
+
+READ_ONLY = """import errno, os, sys
+ROOT = os.environ["READ_ONLY"]
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree"}
+
+
+def refuse(event, arguments):
+    change = event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+    for path in arguments[:2] if change else ():
+        if isinstance(path, str | os.PathLike) and os.path.realpath(path).startswith(ROOT):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+sys.addaudithook(refuse)
+"""
+ASKS = ["# Asks", "parameters = 1", """from lib.instruments import ptxas, toolchain
+from lib.evidence import compiled, open
+limits = ptxas.limits(toolchain.find(), 'sm_121a')
+open(1, '01-asks').measured('limits.one', beat='verify', by=compiled, says='It was asked.', values={'limits': limits})"""]
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_read_only_cache_is_enough_for_a_report_if_it_is_warm(notebooks, tmp_path, monkeypatch, warm):
+    """Every Python process of the run is refused all changes below the cache, as by a file system that is mounted read-only."""
+    (tmp_path / "sitecustomize.py").write_text(READ_ONLY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("READ_ONLY", str((cache.root() if warm else tmp_path / "cache").resolve()))
+    if not warm:
+        monkeypatch.setenv("SM12X_CACHE", str(tmp_path / "cache"))
+    done = run(notebooks(_01_asks=ASKS), tmp_path / "out", *(["report"] if warm else ["notebook", "01"]))
+    assert done.returncode == (0 if warm else 1), done.stdout + done.stderr
+    assert warm == ("no permission" not in done.stdout.replace("\n", " ")) and "Traceback" not in done.stdout + done.stderr
+    assert not warm or record.read(tmp_path / "out/evidence.json")["run"]["missing"] == {}

@@ -18,7 +18,7 @@ from lib import evidence
 from lib.evidence import claims
 from lib.evidence.figures import PLOTLY, Chart
 from lib.evidence.parts import compiled, executed, inspected, modelled, read
-from lib.report import comparison, record, scoreboard, site
+from lib.report import commands, comparison, record, runner, scoreboard, site
 from tests.conftest import ROOT, needs_chromium
 from tests.evidence.test_findings import RUN, finding, of_schema_1
 
@@ -70,7 +70,7 @@ def outputs(shown):
 def small(tmp_path_factory):
     """The site of a small run (Path) beside an older one and a Spark's: every verdict, a chart, a cell that failed, no notebook executed."""
     folder, cell, prose = tmp_path_factory.mktemp("small"), nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
-    found = stated()
+    found, failed = stated(), {"notebook": "01-small", "cell": 11, "error": "ZeroDivisionError: division by zero"}
     table = pd.DataFrame({"target": ["sm_100a", "sm_121a"], "B": [232448, 101376]})
     chart = Chart(go.Figure(go.Bar(x=table["target"], y=table["B"])), table, "What a block may have.")
     notebook = nbformat.v4.new_notebook(cells=[
@@ -82,8 +82,8 @@ def small(tmp_path_factory):
     spark = [finding("small.1b", "1b", "sm12x", "confirmed") | {"notebook": "01-small", "parts": [{"says": "it ran", "holds": True, "tier": "sm12x", "sources": []}]}]
     record.write(folder / "spark.json", RUN | {"machine": {"name": "NVIDIA GB10"}}, spark)
     older = of_schema_1(*[each | {"values": each["values"] | {"gone": LONG}} for each in map(asdict, found)])
-    (folder / "older.json").write_text(json.dumps(older | {"run": RUN | {"name": "h100"}}))
-    kept = record.write(folder / "evidence.json", RUN, record.findings(folder / "notebooks/01-small.ipynb"))
+    (folder / "older.json").write_text(json.dumps(older | {"run": older["run"] | {"name": "h100"}}))
+    kept = record.write(folder / "evidence.json", RUN | {"failed": [failed]}, map(asdict, found))
     (folder / "site").mkdir()
     site.build(folder, folder / "site", comparison.runs(kept, [folder / "older.json", folder / "spark.json"]))
     return folder / "site"
@@ -487,7 +487,7 @@ def hostile(tmp_path):
                                                nbformat.v4.new_code_cell(f"# {HOSTILE}", outputs=outputs)])
     (tmp_path / "run/notebooks").mkdir(parents=True)
     nbformat.write(notebook, tmp_path / "run/notebooks/01-hostile.ipynb")
-    found = record.findings(tmp_path / "run/notebooks/01-hostile.ipynb")
+    found = commands.stated([runner.Job(tmp_path / "01-hostile.ipynb", tmp_path / "run/notebooks/01-hostile.ipynb")])
     kept = record.write(tmp_path / "run/evidence.json", RUN | {"machine": {"name": HOSTILE}, "commit": HOSTILE}, found)
     long = "x" * 3000
     other = {"name": "NVIDIA " + HOSTILE + "javascript:window.pwned=8", "as found": {HOSTILE: HOSTILE, "driver": long}, "cores": [HOSTILE], "gpus": []}
@@ -496,7 +496,7 @@ def hostile(tmp_path):
         "parts": [{"says": HOSTILE + long, "holds": None, "tier": "reported", "sources": []}], "values": {HOSTILE: [long, 10 ** 400, {"</script>": HOSTILE}]}, "notebook": f"../../{HOSTILE}", "unit": HOSTILE}
         for i, (claim, tier) in enumerate([("1a", "sm12x"), ("1b", "gpu"), ("2h", "gpu"), (None, "compiled")])]
     run = RUN | {"machine": other, "commit": HOSTILE, "versions": {HOSTILE: long}, "toolchain": {"version": HOSTILE, "from": HOSTILE},
-                 "failed": {HOSTILE: long}, "missing": {HOSTILE: long}, "started": long, "subjects": [{"name": HOSTILE, "version": [], "sha256": {}}]}
+                 "failed": [{"notebook": HOSTILE, "cell": 1, "error": long}], "missing": {HOSTILE: long}, "started": long, "subjects": [{"name": HOSTILE, "version": [], "sha256": {}}]}
     (tmp_path / "theirs.json").write_text(json.dumps({"schema": 2, "run": run, "findings": theirs}))
     (tmp_path / HOSTILE.replace("/", "")).write_text(json.dumps({"schema": HOSTILE}))
     shown = comparison.runs(kept, [tmp_path / "theirs.json", tmp_path / HOSTILE.replace("/", ""), tmp_path / long])
@@ -525,7 +525,7 @@ def test_a_hostile_machine_is_shown_as_text(hostile):
     assert "<script>window.pwned" in soup.h1.get_text() and not soup.select("main script")
     assert not [link for link in soup.find_all("a", href=True) if not re.match(r"https://|#|[\w.-]+$|[\w.-]+#", link["href"])]
     notices = BeautifulSoup((hostile / "index.html").read_text(), "html.parser").select("div.failure")
-    assert "is of schema" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
+    assert "schema: 2 was expected" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
 
 
 def test_a_chart_that_cannot_be_drawn_shows_its_table(hostile, visit):
