@@ -24,14 +24,10 @@ NAMES = tomllib.loads(Path(__file__).with_name("rules.toml").read_text())["names
 Line = namedtuple("Line", "file number text")
 
 
-def named(node):
-    """The name that an expression or an argument is (str), or None."""
-    return getattr(node, "attr", getattr(node, "id", getattr(node, "arg", None)))
-
-
 def words(node, texts=False):
     """The names in an expression, the outermost first, also its texts (list of str, not empty)."""
-    found = [named(each) or texts and getattr(each, "value", "") for each in ast.walk(node)]
+    fields = ("attr", "id", "arg", *(["value"] if texts else []))
+    found = [getattr(each, field, "") for each in ast.walk(node) for field in fields]
     return [each for each in found if each and isinstance(each, str)] or [""]
 
 
@@ -86,10 +82,9 @@ class Source:
     @cached_property
     def defined(self):
         """The Python functions by name (dict of str to list of ast nodes)."""
-        found = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                found.setdefault(node.name, []).append(node)
+        found, kinds = {}, ast.FunctionDef | ast.AsyncFunctionDef
+        for node in (each for each in ast.walk(self.tree) if isinstance(each, kinds)):
+            found.setdefault(node.name, []).append(node)
         return found
 
     @cached_property
@@ -100,10 +95,10 @@ class Source:
             match node:
                 case (ast.Assign(targets=[name], value=given)
                       | ast.AnnAssign(target=name, value=ast.expr() as given)):
-                    found.setdefault(named(name), []).append(given)
+                    found.setdefault(words(name)[0], []).append(given)
                 case (ast.AugAssign(target=name) | ast.Call(func=ast.Attribute(value=name))
                       | (ast.arg() as name)):
-                    found.setdefault(named(name), []).append(None)
+                    found.setdefault(words(name)[0], []).append(None)
         return found
 
     def at(self, number):

@@ -81,6 +81,7 @@ REFUSES = "    return False, 'no'\nreturn True, None"
 @pytest.mark.parametrize("head, body, expected", [
     ("S = (100, 103)", f"if get_sm_version() not in S:\n{REFUSES}", NOT_AFFECTED),
     ("S = [100, 103]\nS += [121]", f"if sm not in S:\n{REFUSES}", CANNOT_TELL),
+    ("S = [100, 103]\nS[0] = 121", f"if sm not in S:\n{REFUSES}", CANNOT_TELL),
     ("S = {100, 103}\nS.add(121)", f"if sm not in S:\n{REFUSES}", CANNOT_TELL),
     ("S = {100}\nif X:\n    S = {100, 121}", f"if sm not in S:\n{REFUSES}", CANNOT_TELL),
     ("", f"version = d.env.sm\nif version not in frozenset([\n    100,\n    103,\n]):\n{REFUSES}", NOT_AFFECTED),
