@@ -22,12 +22,41 @@ from lib.subjects import patches, vendored
 FILES = {"flashinfer": vendored.AUTOTUNERS, "tensorrt_llm": ("tensorrt_llm/_torch/autotuner.py",)}
 OPERATORS = "tensorrt_llm/_torch/custom_ops/torch_custom_ops.py"
 SPEC = "get_fp8_block_scaling_gemm_constraint_spec"
+CALLED = {"AutoTuner", "TuningConfig", "DynamicTensorSpec", "ConstraintSpec"}
 KINDS = ("published", "skip-both", "revised")
 
 
 def file_of(tree, package="flashinfer"):
-    """The path of a package's autotuner.py relative to a tree (str); None if it has none."""
-    return next((name for name in FILES[package] if tree and Path(tree, name).is_file()), None)
+    """The path of a package's autotuner.py relative to a tree (str), or None.
+
+    TensorRT-LLM's is also looked for anywhere below ``_torch``. A file without the classes that are
+    called here is none: TensorRT-LLM 0.19 and before had dicts where later there are specs.
+    """
+    named = [Path(tree, name) for name in FILES[package]] if tree else []
+    if tree and package == "tensorrt_llm":
+        named += sorted(Path(tree, "tensorrt_llm/_torch").rglob("autotuner.py"))
+    found = (path for path in named if path.is_file() and classes(path) >= CALLED)
+    return next((str(path.relative_to(tree)) for path in found), None)
+
+
+def classes(file):
+    """The classes that a Python file defines at its top (set of str); none if it has errors."""
+    parsed = attempt(ast.parse, file.read_text(errors="replace")).value
+    return {node.name for node in getattr(parsed, "body", ()) if isinstance(node, ast.ClassDef)}
+
+
+def own(tree):
+    """TensorRT-LLM's tuner in a tree (module); or None, and why it is not asked (str)."""
+    if not tree:
+        return None, "TensorRT-LLM is not here; as read, its look-up has the same two loops " \
+                     "without a check"
+    if not file_of(tree, "tensorrt_llm"):
+        return None, f"The TensorRT-LLM at hand has no {FILES['tensorrt_llm'][0]} with specs"
+    tuner = attempt(load, tree, "tensorrt_llm")
+    asked = tuner if tuner.error else attempt(
+        lambda: [survey(tuner.value, call) for call in (find, generate)])
+    why = f"The tuner of the TensorRT-LLM at hand cannot be asked here: {asked.error}"
+    return (None, why) if asked.error else (tuner.value, "")
 
 
 def power_of_2(number):
@@ -66,9 +95,10 @@ def load(tree, package="flashinfer", behind=()):
     name, logger = file.removesuffix(".py").replace("/", "."), logging.getLogger(package)
     logger.addHandler(logging.NullHandler())
     logger.warning_once = lambda said, **_: logger.warning(said)
+    inner = [f"{package}.jit"] if package == "flashinfer" else [
+        str(each).replace("/", ".") for each in Path(file).parents if each.name]
     given = {folder: {"__path__": [str(Path(each, folder.replace(".", "/")))
-                                   for each in (tree, *behind)]}
-             for folder in (package, f"{package}.jit", f"{package}._torch")}
+                                   for each in (tree, *behind)]} for folder in (package, *inner)}
     if package == "flashinfer":  # its delay of a stream, in microseconds: at 3 GHz, or longer
         wait = {"delay_kernel": lambda time: torch.cuda._sleep(3000 * time)}
         given |= {"flashinfer.jit.core": {}, "flashinfer.tllm_utils": wait,

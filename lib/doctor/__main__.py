@@ -15,10 +15,7 @@ from . import AFFECTED, BUGS, CANNOT_TELL, FIXED, NOT_AFFECTED, examine, places
 
 WIDTH, DEFAULT_SM = 98, 121
 COLOURS = {AFFECTED: 31, FIXED: 32, NOT_AFFECTED: 2, CANNOT_TELL: 33}
-UNPACK = "if it is a wheel, unpack it: python -m zipfile -e FILE FOLDER"
-NOTHING = "Nothing was found: no TensorRT-LLM, FlashInfer or CUTLASS. Looked at:"
-NEXT = """next: run it with the python that has them (make doctor PYTHON=/path/to/python), or inside
-  the container, or name folders (make doctor D="path path")"""
+SAYS = places.WHERE["says"]
 
 
 def plain(text):
@@ -45,12 +42,13 @@ def arguments(words):
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(words)
     given.folders = given.more + given.folders
-    for folder in [*given.folders, *map(Path, filter(None, [os.environ.get("TRTLLM_SRC")]))]:
-        if not folder.is_dir():
-            more = UNPACK if folder.is_file() else "name one that exists: make doctor D=path"
-            parser.exit(2, plain(f"{folder} is not a folder\n  next: {more}\n"))
+    named = [*given.folders, *map(Path, filter(None, [os.environ.get("TRTLLM_SRC")]))]
+    wrong = [f"{folder} is not a folder\n  next: {SAYS['unpack' if folder.is_file() else 'name']}"
+             for folder in named if not folder.is_dir()]
     if given.gpu and not places.architecture(given.gpu):
-        parser.exit(2, plain(f"{given.gpu} is no GPU architecture\n  next: make doctor GPU=121\n"))
+        wrong.append(f"{given.gpu} is no GPU architecture\n  next: make doctor GPU=121")
+    if wrong:
+        parser.exit(2, plain(f"{wrong[0]}\n"))
     return given
 
 
@@ -64,14 +62,14 @@ def summary(answers):
     """A table of bugs by products (list of str); nothing where it would be too wide."""
     said = {}
     for each in answers:
-        said.setdefault((each.product, each.version, each.where), {})[each.bug] = each.verdict
+        column = said.setdefault((each.product, each.version, each.where), {})
+        column[each.bug] = each.verdict.partition(" from")[0]
     names = [f"{product} {version}" for product, version, _ in said]
     widths = [max(len(name), len(NOT_AFFECTED)) + 2 for name in names]
-    rows = [" " * 18 + "".join(map(str.ljust, names, widths))]
-    for bug, title in BUGS.items():
-        short = (verdicts.get(bug, "").partition(" from")[0] for verdicts in said.values())
-        rows.append(f"{bug}. {title}".ljust(18) + "".join(map(str.ljust, short, widths)))
-    return ["", *(row.rstrip() for row in rows)] if sum(widths) <= WIDTH - 20 else []
+    rows = [["", *names], *([f"{bug}. {title}", *(column.get(bug, "") for column in said.values())]
+                            for bug, title in BUGS.items())]
+    lines = ("".join(map(str.ljust, row, [18, *widths])).rstrip() for row in rows)
+    return ["", *lines] if sum(widths) <= WIDTH - 20 else []
 
 
 def explained(answer):
@@ -81,7 +79,7 @@ def explained(answer):
         mark = check.verdict if len(answer.checks) > 1 else ""
         out.append(wrapped(": ".join(filter(None, (check.what, mark, check.note))), "     "))
         if check.file:
-            at = check.file.removeprefix(answer.where).lstrip("/")
+            at = check.file.removeprefix(answer.where).lstrip("/").replace("\n", "\\n")
             out.append(f"       {at}{f':{check.line}' if check.line else ''}")
         if check.text:
             out.append(f"       | {textwrap.shorten(check.text, WIDTH - 12, placeholder=' …')}")
@@ -91,16 +89,16 @@ def explained(answer):
 def report(found, looked, answers, judged, seconds):
     """The answer as text (str)."""
     if not found:
-        where = "".join(f"{wrapped(each, '  - ')}\n" for each in looked)
-        return f"{judged}\n\n{NOTHING}\n{where}\n{NEXT}"
+        where = [wrapped(each, "  - ") for each in looked]
+        return "\n".join([judged, "", SAYS["nothing"], *where, "", SAYS["next"]])
     here = [f"{each.product} {each.version} ({each.found}): {each.root}" for each in found]
     here += [each for each in looked if each.endswith("nothing is there")]
     out = [judged, "", "found:", *(wrapped(each, "  ") for each in here), *summary(answers)]
     for bug, title in BUGS.items():
         own = [line for each in answers if each.bug == bug for line in explained(each)]
         out += ["", f"{bug}. {title}", *(own or ["   nothing that was found is about it"])]
-    end = f"{len(found)} found, {seconds:.1f} s; nothing was imported or changed"
-    return "\n".join([*out, "", end])
+    out += ["", f"{len(found)} found, {seconds:.1f} s; nothing was imported or changed"]
+    return "\n".join(out)
 
 
 def main(words):

@@ -42,7 +42,10 @@ def beside(version, bug):
 
 
 def check(version, bug):
-    """A check by the version alone."""
+    """A check by the version alone; of releases before the oldest that was read it says nothing."""
+    this, fact = order(version), FACTS["release"][str(bug)]
+    how = "by its version" if this else "its version is not stated"
     verdict = {True: FIXED, False: AFFECTED, None: CANNOT_TELL}[has(version, bug)]
-    how = "by its version" if order(version) else "its version is not stated"
-    return Check("release", verdict, note=f"{how}; {FACTS['release'][str(bug)]['unread']}")
+    if this and this < order(fact["read"]):
+        how, verdict = f"it is older than {fact['read']}, the oldest that was read", CANNOT_TELL
+    return Check("release", verdict, note=f"{how}; {fact['unread']}")

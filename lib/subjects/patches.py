@@ -1,5 +1,6 @@
 """The diffs of patches/: what each is to a tree, and applied by git to scratch copies of one."""
 
+import difflib
 import os
 import re
 import subprocess
@@ -102,7 +103,8 @@ class Patch:
                 f"compare the tree with the base of the patch: {base}")
 
     def reason(self, tree, said):
-        """What git's words come to: the first hunk that fails, and the line that the file lacks."""
+        """What git's words come to: the first hunk that fails, the line that the file lacks, and
+        the line that is most like it."""
         found = re.search(r"patch failed: (.+):(\d+)", said)
         if not found:
             return said.strip().splitlines()[0].removeprefix("error: ")
@@ -112,8 +114,13 @@ class Patch:
         lines = Path(tree, file.path).read_text().splitlines()
         lacks = (line.value.rstrip("\n") for line in hunk if line.line_type in " -")
         line = next((line for line in lacks if line not in lines), None)
-        why = "its lines are all there, but not together" if line is None else \
-            f"this line is not in the file: {line.strip()!r}"
+        if line is None:
+            return f"{file.path}, hunk {number}: its lines are all there, but not together"
+        why = f"this line is not in the file: {line.strip()!r}"
+        for like in difflib.get_close_matches(line, lines, n=1):
+            at = min((at for at, each in enumerate(lines, 1) if each == like),
+                     key=lambda at: abs(at - hunk.source_start))
+            why += f"; instead line {at} has {like.strip()!r}"
         return f"{file.path}, hunk {number}: {why}"
 
     def git(self, tree, *options):

@@ -116,7 +116,7 @@ def test_on_its_own_file_4a_and_4d_are_executed(cells, quick, monkeypatch, name,
 def test_a_tree_without_the_file_is_said_in_one_sentence(cells, quick, name):
     whole = cells(NAME, trtllm_src=str(tree_of(name)))
     found = whole.found("autotuner.tensorrt-llm")
-    assert found.tier == "reported" and found.summary == "The TensorRT-LLM at hand has no tensorrt_llm/_torch/autotuner.py."
+    assert found.tier == "reported" and found.summary == "The TensorRT-LLM at hand has no tensorrt_llm/_torch/autotuner.py with specs."
     assert whole.found("autotuner.skipping").verdict == "refined"
 
 

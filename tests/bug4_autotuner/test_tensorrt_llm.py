@@ -114,6 +114,38 @@ def test_a_layout_of_before_loads_whatever_it_imports(tmp_path):
     assert autotuner.fitting(tmp_path, "tensorrt_llm") == {}
 
 
+DICTS = """
+class AutoTuner:
+    def _find_nearest_profile(self, dynamic_tensors, constraints, inputs):
+        return base
+"""
+
+
+@pytest.mark.parametrize("source, why", [
+    (DICTS, "has no tensorrt_llm/_torch/autotuner.py with specs"), ("class AutoTuner(:", "has no"), ("", "has no"),
+    (LAYOUT.replace("_find_nearest_profile", "_nearest"), "cannot be asked here: AttributeError"),
+    (LAYOUT.replace("    input_idx: int\n", ""), "cannot be asked here: KeyError"),
+    (f"{LAYOUT}\nraise OSError('no GPU')\n", "cannot be asked here: OSError: no GPU")])
+def test_a_tuner_of_another_shape_says_why_it_is_not_asked(tmp_path, source, why):
+    file = tmp_path / "tensorrt_llm/_torch/autotuner.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    tuner, said = autotuner.own(tmp_path)
+    assert tuner is None and why in said and said.startswith("The ")
+    assert autotuner.own(None)[1].startswith("TensorRT-LLM is not here")
+
+
+def test_a_tuner_that_has_moved_is_found_and_asked(tmp_path):
+    folder = tmp_path / "tensorrt_llm/_torch/tuning/here"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise OSError('imported')\n")
+    (folder / "autotuner.py").write_text(LAYOUT)
+    (tmp_path / "tensorrt_llm/_torch/autotuner.py").write_text(DICTS)
+    tuner, why = autotuner.own(tmp_path)
+    assert why == "" and tuner.__file__ == str(folder / "autotuner.py")
+    assert len(autotuner.survey(tuner)) == 14 and autotuner.fitting(tmp_path, "tensorrt_llm") == {}
+
+
 def test_a_package_that_is_imported_already_stays(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_llm", held := type(sys)("tensorrt_llm"))
     test_a_layout_of_before_loads_whatever_it_imports(tmp_path)

@@ -38,6 +38,8 @@ CRAFTED = [
     lines("isUnifiedMemorySystem()) {"), lines("NVFP4: (1111111111"), lines("QuantAlgo.NVFP4:"),
     lines("can_implement("), lines("mUseTllmGen = "), lines("for dynamic_tensor_specs"), lines("len(" * 140),
     lines("NO_FALLBACK_BACKENDS = x"), lines("SM120::CtaShape128B: 128, 128, 128x"), lines(" " * 590 + "x"),
+    "def can_implement(x):\n    if x == 0:\n        pass\n" + "    elif x:\n        pass\n" * 1500 + "    if sm != 100:\n        return False\n",
+    "".join(f"def f{at}(): return f{at + 1}()\n" for at in range(20_000)) + f"def can_implement(x):\n    y = [{'f1(), ' * 20_000}]\n    if sm != 100:\n        return False\n",
     "".join(f"{' ' * depth}if sm in (1,):\n" for depth in range(1500)),
     "".join(f"{' ' * depth}def can_implement(x):\n" for depth in range(1500))]
 
@@ -64,16 +66,17 @@ def test_a_million_newlines_are_said(tmp_path):
     "(" * 500 + ")" * 500, "not " * 480 + "x", "-" * 1900 + "1", "x" + ".y" * 900, "[" * 300, "x" + "[0]" * 600,
     "1" * 1900, "'\\d' % 5", "f'{" * 300, "x if " * 300, "lambda: " * 200 + "0", "a" + "+a" * 900, "\0", "(yield)"])
 def test_deep_expressions_are_unknown(tmp_path, expression):
-    (tmp_path / "a.py").write_text(f"if sm in {expression}:\n    raise X\n")
+    (tmp_path / "a.py").write_text(f"def f():\n    if sm in {expression}:\n        raise X\n")
     source = text.Source(tmp_path / "a.py")
-    assert not any(each.said for each in conditions.conditions(source, 121, [(1, 2)]))
+    assert conditions.gate(source, 121, source.functions("f"))[0] is None
 
 
 def test_names_that_lead_in_circles_end(tmp_path):
     names = "".join(f"n{number} = n{(number + 1) % 50}\n" for number in range(50))
-    (tmp_path / "a.py").write_text(f"{names}if sm in n0 or sm in self.n0:\n    raise X\n")
+    (tmp_path / "a.py").write_text(f"{names}def f():\n    if sm in n0 or sm in self.n0:\n        raise X\n")
     source = text.Source(tmp_path / "a.py")
-    assert conditions.conditions(source, 121, [(1, len(source.code))])[0].said is None
+    said, line = conditions.gate(source, 121, source.functions("f"))
+    assert said is None and line.number == 52
 
 
 def test_folders_in_circles_and_very_deep_ones_end(tmp_path):
@@ -160,3 +163,40 @@ def test_make_executes_nothing(tmp_path, name):
         for done in (make(f"{name}={value}"), make(**{name: value})):
             assert done.returncode == 2 and "next:" in done.stderr and value.strip('"').split()[0][:5] in done.stderr, value
     assert not (tmp_path / "x").exists()
+
+
+def test_files_that_are_none_cost_nothing_and_are_named(tmp_path):
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    kinds = {}
+    for at, name in enumerate(FILES):
+        path = tmp_path / name
+        if at % 4 == 0:
+            os.mkfifo(path)
+        elif at % 4 == 1:
+            path.symlink_to(path.name)
+        elif at % 4 == 2:
+            path.write_bytes(b"x = '" + b"a" * 50_000_000 + b"'\n")
+        else:
+            path.write_bytes(b"\xff\xfe\0\0def can_implement(\0):\n\0" * 9)
+        kinds[str(path)] = ("no ordinary file", "cannot be read", "50,000", "cannot be parsed")[at % 4]
+    os.mkfifo(tmp_path / "tensorrt_llm/version.py")
+    begin = time.process_time()
+    place, = (each for each in places.search([tmp_path])[0] if each.root == tmp_path)
+    answers = examine.examine([place], 121)
+    assert time.process_time() - begin < SECONDS
+    named = [(check.file, check.note) for answer in answers for check in answer.checks if check.file]
+    assert len(named) >= 6 and all(kinds[file] in note or file.endswith((".h", ".inl", ".cpp")) for file, note in named), named
+
+
+@pytest.mark.parametrize("piece", ["a = " + "(" * 150 + ")" * 150, "x" + "[0]" * 5000, "-" * 50_000 + "1", "a" + ".b" * 50_000,
+                                   "lambda: " * 3000 + "0", "f(" * 99 + ")" * 99, "if sm:\n  " + "1;" * 50_000,
+                                   "\n".join(f"n{at} = (n{at + 1}, n{at + 1}, n{at + 1}, n{at + 1})" for at in range(40))])
+def test_deep_python_ends(tmp_path, piece):
+    content = f"{piece}\ndef can_implement(a):\n    if sm in n0:\n        return False\n    return f(f(a))\n\n\ndef f(a):\n    return f(a) or can_implement(a)\n"
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    begin = time.process_time()
+    assert len(examine.examine([places.Place("TensorRT-LLM", "1", tmp_path, "")], 121)) == 5
+    assert time.process_time() - begin < SECONDS

@@ -134,7 +134,7 @@ EXPRESSIONS = st.recursive(TERMS, lambda inner: st.one_of(
 
 def said(expression, sm):
     node = conditions.ast.parse(expression, mode="eval").body
-    return conditions.value(node, sm, text.Source("/nowhere"))
+    return conditions.Reader(text.Source("/nowhere"), sm).value(node)
 
 
 @given(EXPRESSIONS, SMS)

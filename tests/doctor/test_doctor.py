@@ -125,7 +125,7 @@ class AutoTuner:
         self, tuning_config, inputs
     ):
         for spec in tuning_config.dynamic_tensor_specs:
-            assert len(spec.buckets) > 0{warm}
+            assert len(spec.buckets) > 0{early}
             opt = base.shapes[spec.input_idx][spec.dim_idx].val
         for point in grid:
             for spec in tuning_config.constraint_specs:{warm}
@@ -141,14 +141,14 @@ class AutoTuner:
             base_profile[spec.input_idx][spec.dim_idx] = -1
         return base_profile
 """
-CHECKED = "\n                if not _spec_in_bounds(spec, base_profile):\n                    continue"
+CHECKED = "\n            if not _spec_in_bounds(spec, base_profile):\n                continue"
 
 
 @pytest.mark.parametrize("warm, find, also, expected", [
     ("", "", "", {"look-up": AFFECTED, "warm-up": AFFECTED}), ("", CHECKED, CHECKED, {"look-up": FIXED, "warm-up": AFFECTED}),
     (CHECKED, CHECKED, "", {"look-up": AFFECTED, "warm-up": FIXED}), (CHECKED, CHECKED, CHECKED, {"look-up": FIXED, "warm-up": FIXED})])
 def test_the_autotuner_is_fixed_only_where_every_loop_checks(tmp_path, warm, find, also, expected):
-    write(tmp_path, {"tensorrt_llm/_torch/autotuner.py": TUNER.format(warm=warm, find=find, also=also)})
+    write(tmp_path, {"tensorrt_llm/_torch/autotuner.py": TUNER.format(early=warm, warm=warm.replace("\n", "\n    "), find=find, also=also)})
     assert {what: check.verdict for what, check in checks(tmp_path, 4).items()} == expected
     assert verdicts(tmp_path, "TensorRT-LLM", 90)[4] == (FIXED if set(expected.values()) == {FIXED} else AFFECTED)
 

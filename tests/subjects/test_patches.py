@@ -71,6 +71,16 @@ def test_a_failing_hunk_is_named_and_nothing_is_written(tmp_path):
     assert patch.state(tree) == patches.FAILS
 
 
+@pytest.mark.parametrize("there, said", [("line  14 ", "; instead line 15 has 'line  14'"), ("edited by someone", "")])
+def test_what_stands_there_instead_is_said(tmp_path, there, said):
+    before = [f"{name} = {name}(1)" for name in ("alpha", "bravo", "charlie", "delta", "echo")] * 3
+    before[14] = "line 14"
+    patch = patch_of(tmp_path, before, before[:14] + ["changed"])
+    with pytest.raises(CollectionError) as error:
+        patch.apply(tree_of(tmp_path, before[:14] + [there]))
+    assert f"'line 14'{said}); the tree" in error.value.what and "base" in error.value.next_step
+
+
 def test_of_two_files_neither_is_changed_if_one_does_not_fit(tmp_path):
     both = [patch_of(tmp_path, BEFORE, AFTER, name).text.partition("\n\n")[2] for name in ("a.txt", "b.txt")]
     (tmp_path / "the.diff").write_text(HEADER + "".join(both))
