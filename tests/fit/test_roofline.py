@@ -107,9 +107,11 @@ def test_a_tree_that_is_not_llama_cpp_is_refused(tmp_path, ask):
 
 
 def test_a_rule_that_changed_is_refused(tmp_path):
-    (tmp_path / "mmvq.cuh").write_text("#define SOMETHING_ELSE 8")
-    with pytest.raises(CollectionError, match="llama.cpp changed|does not say"):
-        llama_cpp.found(tmp_path, "mmvq.cuh", r"#define MMVQ_MAX_BATCH_SIZE (\d+)")
+    file = tmp_path / llama_cpp.CUDA / "mmvq.cuh"
+    file.parent.mkdir(parents=True)
+    file.write_text("#define SOMETHING_ELSE 8")
+    with pytest.raises(CollectionError, match="mmvq.cuh does not say .*MMVQ_MAX_BATCH_SIZE"):
+        llama_cpp.rules(tmp_path)
 
 
 def test_what_each_spark_needs_is_weights_and_cache_shared_and_working_space_of_its_own():
