@@ -176,8 +176,8 @@ def together(action, items, at_once, tick=0.2):
             each.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if pending:
-            stop(pending)
+        if begun := [each for each in every if not each.done()]:  # wait() knows no cancelled one
+            stop(begun)
 
 
 def stop(pending):

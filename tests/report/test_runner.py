@@ -64,7 +64,7 @@ def test_a_killed_kernel_and_a_time_out_are_failures_like_any_other(notebooks, t
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_the_last_report_and_no_kernel(notebooks, tmp_path, which):
-    folder = notebooks(_01_slow=["# Slow", "import time\nprint('begun', flush=True)\ntime.sleep(600)"], _02_slow=["# Slow", "import time\ntime.sleep(600)"])
+    folder = notebooks(_01_slow=["# Slow", "import time\nprint('begun', flush=True)\ntime.sleep(600)"], _02_slow=["# Slow", "import time\ntime.sleep(600)"], _03_waits=GOOD)
     (tmp_path / "out/report").mkdir(parents=True)
     (tmp_path / "out/report/index.html").write_text("the last good one")
     words, keywords = command("--notebooks", folder, "report", "--jobs", "2", outputs=tmp_path / "out")
