@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -33,7 +34,11 @@ def last_report(outputs):
 
 
 def kernels_of(process):
-    return [child for child in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # one that has ended meanwhile
+            found += [child] if "ipykernel" in " ".join(child.cmdline()) else []
+    return found
 
 
 def test_a_failing_notebook_does_not_stop_the_others(notebooks, tmp_path):

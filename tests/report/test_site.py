@@ -525,7 +525,7 @@ def test_a_hostile_machine_is_shown_as_text(hostile):
     assert "<script>window.pwned" in soup.h1.get_text() and not soup.select("main script")
     assert not [link for link in soup.find_all("a", href=True) if not re.match(r"https://|#|[\w.-]+$|[\w.-]+#", link["href"])]
     notices = BeautifulSoup((hostile / "index.html").read_text(), "html.parser").select("div.failure")
-    assert "schema: 2 was expected" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
+    assert "is not as the schema says" in " ".join(each.get_text() for each in notices) and "2 of the files" in " ".join(each.get_text() for each in notices)
 
 
 def test_a_chart_that_cannot_be_drawn_shows_its_table(hostile, visit):
