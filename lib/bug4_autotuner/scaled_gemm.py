@@ -77,15 +77,20 @@ class Operator:
     def __init__(self, columns=4096, depth=7168, device="cuda", tactics=TACTICS):
         self.columns, self.depth, self.device = columns, depth, device
         self.tactics, self.built = tactics, {}
-        self.weight, self.weight_scale = quantise(torch.randn(columns, depth, device=device), 128)
+        self.drawn = torch.Generator(device).manual_seed(0)
+        self.weight, self.weight_scale = quantise(self.random(columns), 128)
         self.states = [attempt(lambda: self.run(self.inputs(1), number).sum().item()).error
                        for number in range(len(tactics))]
         self.valid = [number for number, state in enumerate(self.states) if not state]
         self.default = min(self.valid, default=None)  # the number behind tactic -1
 
+    def random(self, rows):
+        """Normal numbers, the same from run to run (tensor, (rows, k))."""
+        return torch.randn(rows, self.depth, device=self.device, generator=self.drawn)
+
     def inputs(self, rows):
         """Fresh random inputs: activation, weight, scale vector, weight scales (list)."""
-        activation, scales = quantise(torch.randn(rows, self.depth, device=self.device), 1)
+        activation, scales = quantise(self.random(rows), 1)
         return [activation, self.weight, vector(scales), self.weight_scale]
 
     def run(self, inputs, tactic=-1, out=None):
@@ -118,6 +123,7 @@ class Operator:
         In the Frobenius norm, relative; NaN if an element was not written or padding was used.
         """
         known, rows = dequantise(self.weight, self.weight_scale, 128), []
+        self.drawn.manual_seed(1)  # however many numbers were drawn before
         for size, tactic in product(sizes, self.valid):
             inputs = activation, _, scales, _ = self.inputs(size)
             scales = matrix(scales, size, self.depth // 128)

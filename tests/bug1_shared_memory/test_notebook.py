@@ -157,6 +157,7 @@ def test_what_a_gpu_answered_becomes_findings_of_its_tier(cells, monkeypatch, ca
     kept = record.read(ROOT / "outputs/recorded/h100/evidence.json")
     trials = next(pd.DataFrame(each["values"]["trials"]) for each in kept["findings"] if each["id"] == "fp4-gemm.trials")
     gpu = SimpleNamespace(name="a GPU", capability=capability)
+    cells(NAME)  # as it runs here
     monkeypatch.setattr(devices, "gpus", lambda: [gpu])
     here = {"gpu": gpu, "on_sm12x": tier == "sm12x", "accused": lambda table: table.assign(name="128x128x128")}
 
