@@ -313,8 +313,8 @@ class Layer:
         if self.algorithm != "NVFP4":
             return
         states, logits = self.inputs(most)
-        between = [h.abs().max() for *_, h in self.routed(states.double(), logits)]
         first = E4M3_MOST * E2M1_MOST / states.abs().max().float()
+        between = [h.abs().max() for *_, h in self.routed(nvfp4(states, first).value, logits)]
         second = E4M3_MOST * E2M1_MOST / max(between).float()
         self.first, self.second = first, second
         for expert in range(self.sizes[0]):

@@ -13,7 +13,7 @@ def fp4_quantize(input: torch.Tensor, globalScale: torch.Tensor | None, sfVecSiz
                  isSfSwizzledLayout: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     rows, columns = input.shape
     blocks = input.float().view(rows, -1, sfVecSize) * globalScale
-    scales = (blocks.abs().amax(-1) / 6).to(torch.float8_e4m3fn)
+    scales = (blocks.abs().amax(-1) / 6).clamp(max=448).to(torch.float8_e4m3fn)  # as CUDA converts: at most the largest number
     scaled = blocks / scales.float().clamp(min=2**-9)[..., None]
     codes = torch.bucketize(scaled.abs(), torch.tensor(BOUNDS, device=input.device)) + 8 * (scaled < 0)
     codes = codes.view(rows, -1, 2).to(torch.uint8)
