@@ -279,6 +279,23 @@ def test_a_note_with_quotes_and_dollars_arrives_as_it_is(tmp_path):
     assert f"--note={note}\n" in done.stdout
 
 
+def test_papermill_itself_refuses_a_wrong_parameter(tmp_path):
+    """Its own command, as for who never heard of make."""
+    done = subprocess.run([sys.executable, "-m", "papermill", "--no-progress-bar", "-p", "bandwidth_gb", "-1", ROOT / "notebooks/02-kv-cache.ipynb",
+                           tmp_path / "run.ipynb"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode and "bandwidth_gb cannot be -1" in done.stderr and parameters.KNOWN["bandwidth_gb"]["description"] in done.stderr
+
+
+def test_clean_removes_what_dead_runs_left_and_keeps_what_was_recorded(tmp_path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    left = [".venv", "outputs/.building-1", "outputs/.recording-2", "outputs/failed", "outputs/report", "notebooks/.ipynb_checkpoints"]
+    kept = ["outputs/recorded/h100", "notebooks", "outputs"]
+    for name in left + kept:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert not [name for name in left if (tmp_path / name).exists()] and all((tmp_path / name).is_dir() for name in kept)
+
+
 def test_words_of_make_are_split_as_a_shell_would():
     from lib.__main__ import parser
     assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == [["/a:b", "c d"]]
