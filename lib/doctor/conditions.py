@@ -106,6 +106,8 @@ class Reader:
                     return self.sm
                 found = ask(*self.source.assigned.get(name, ()))
                 return found[0] if found and all(each == found[0] for each in found) else None
+            case ast.NamedExpr(value=inner):
+                return ask(inner)[0]
             case ast.UnaryOp(op=ast.Not()):
                 found, = ask(node.operand)
                 return None if found is None else not found
@@ -160,9 +162,15 @@ class Reader:
                         ("false", self.past(way, whole, False))]
                 case ast.Assign(targets=[target], value=ast.Constant(value=str(name))):
                     ends = [(name, way)] * words(target)[0].endswith("backend")
-                case ast.For() | ast.While() | ast.With() | ast.Try():
-                    for block in (node, *getattr(node, "handlers", ())):
-                        self.follow(block.body, way, stack, found)
+                case ast.For() | ast.While() | ast.With():
+                    self.follow(node.body, way, stack, found)
+                case ast.Try(handlers=handlers):
+                    before, tried = way, [*node.body, *node.orelse, *node.finalbody]
+                    for handler in handlers:
+                        self.follow(handler.body, before, stack, found)
+                    way = self.follow(tried, before, stack, found) or (handlers and before) or None
+                    if way is None:
+                        return None
             found += [Exit(each, node.lineno, there) for each, there in ends if there]
             for call in ast.walk(value) if isinstance(value, ast.expr) else ():
                 if isinstance(call, ast.Call):

@@ -48,6 +48,10 @@ LONG = "can_implement(\n            cls,\n            p: Optional[X] = None,\n  
     ("if sm_version not in {100, 103}:\n    return False, 'no'\nreturn True, None", REFUSED),
     ("if sm_version not in {100, 103, 120, 121}:\n    return False, 'no'\nreturn True, 1", ADMITTED),
     ("if get_sm_version() in {120, 121}:\n    return _reject(SM, '')\nreturn ok()", REFUSED),
+    ("if (sm := get_sm_version()) in {100, 103}:\n    return True, None\nreturn False, f'SM{sm}'", REFUSED),
+    ("try:\n    sm = get_sm_version()\nexcept RuntimeError:\n    return False, 'no GPU'\nelse:\n    if sm not in {100, 103}:\n        return False, 'no'\nreturn True, None", REFUSED),
+    ("try:\n    import flashinfer\nexcept ImportError:\n    return False, 'no'\nfinally:\n    if sm not in {100, 103, 120, 121}:\n        raise ValueError\nreturn True, None", ADMITTED),
+    ("match sm:\n    case 100 | 103:\n        return True, None\nreturn False, 'no'", OPEN),
     ("if d.env.sm in (90,):\n    return _reject(SM, '')\nif d.env.sm not in cls._WIDE:\n"
      "    return _reject(SM, '')", ADMITTED),
     ("if sm_version >= 120:\n    raise NotImplementedError('no')", REFUSED),
