@@ -20,6 +20,7 @@ import psutil
 from lib.report import commands, guard, record
 from tests.conftest import command
 
+OURS = "SM12X_SOAK"  # in the environment of all that this soak starts
 GOOD = """import time
 time.sleep(3)
 from lib import evidence
@@ -41,13 +42,15 @@ def begin(folder, outputs, limit="unlimited"):
 
 
 def marks():
-    """The marks of all runs that have a process (set of str)."""
+    """The marks of all runs of this soak that have a process (set of str): another run beside it is none of its own."""
     found = set()
     for process in psutil.process_iter():
         try:
-            found.add(process.environ().get(guard.VARIABLE))
+            held = process.environ()
         except psutil.Error:
             continue
+        if held.get(OURS) == os.environ[OURS]:
+            found.add(held.get(guard.VARIABLE))
     return found - {None}
 
 
@@ -86,7 +89,8 @@ def whole(outputs):
 
 def main(seconds):
     """Try faults for so many seconds, and say how many."""
-    before, seed = marks(), time.time_ns()
+    seed = time.time_ns()
+    os.environ[OURS] = str(seed)
     chance, tried = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="sm12x-soak-") as place:
         folder, outputs = Path(place, "notebooks"), Path(place, "outputs")
@@ -103,7 +107,7 @@ def main(seconds):
             whole(outputs)
             print(f"{sum(tried.values())}: {fault}, the report is whole", flush=True)
         deadline = time.monotonic() + 20
-        while (late := marks() - before) and time.monotonic() < deadline:
+        while (late := marks()) and time.monotonic() < deadline:
             time.sleep(0.5)
         assert not late, f"processes are left: {late}"
         assert begin(folder, outputs).wait(300) == 0
