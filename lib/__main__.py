@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from shlex import split as words
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest loads, it just ends
+
 from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import commands, console, guard, record, runner
