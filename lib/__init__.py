@@ -1,8 +1,7 @@
 """The collection's library. Each bug has a room, and what the rooms share lies below them.
 
 errors, cache          the one error, and the one content-addressed cache
-parameters             what each parameter of a notebook may be
-subjects/              what is examined: wheels, FlashInfer's places, TensorRT-LLM, patches, models
+subjects/              what is examined: wheels, TensorRT-LLM, patches, models, parameters
 instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, devices, driver, timing, probes
 evidence/              how a finding is stated: findings, claims, figures, tables, threads
 bug1_shared_memory/    notebook 01: tiles, CUTLASS's byte counts, GEMMs on a GPU

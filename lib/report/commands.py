@@ -11,11 +11,11 @@ from pathlib import Path
 
 import papermill
 
-from lib import cache, parameters
+from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import comparison, console, guard, machines, record, runner, site
-from lib.subjects import tensorrt_llm, wheels
+from lib.subjects import parameters, tensorrt_llm, wheels
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")  # of a report, in the outputs
 REPLACED = ".replaced"  # where the last report is while a new one takes its place

@@ -1,1 +1,1 @@
-"""What is examined: pinned wheels and where they keep things, TensorRT-LLM, patches, models."""
+"""What is examined: wheels and their places, TensorRT-LLM, patches, models; what one may set."""
