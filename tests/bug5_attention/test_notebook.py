@@ -113,6 +113,7 @@ def test_tensorrt_llm_at_hand_is_asked(cells, name, gate):
     assert condition.verdict == "confirmed" and condition.tier == routing.tier == ("executed" if gate else "reported")
     assert [row["gate"] for row in routing.values["asked here"]] == ([gate] if gate else [])
     assert ("asked here" in routing.summary) == bool(gate)
+    assert ("the path of no GPU" in condition.summary) == (condition.values["changed"] == 0) == (name == "b-march-2026")
 
 
 LOADS = next(each["values"]["loads"] for each in json.loads((ROOT / "outputs/recorded/h100/evidence.json").read_text())["findings"] if each["id"] == "attention.driver")
