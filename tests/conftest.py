@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,12 @@ def tree_of(name):
     if not (TREES / name).is_dir():
         pytest.skip(f"{TREES / name} is not there: set TRTLLM_TREES to the folder of the excerpts")
     return TREES / name
+
+
+def heard():
+    """For a child of a test to run first: it hears signals, although nohup or a shell's & has the tests ignore some."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
 
 
 def command(*arguments, outputs, **keywords):

@@ -21,6 +21,7 @@ from lib import overlay
 from lib.bug4_autotuner import autotuner
 from lib.errors import CollectionError
 from lib.subjects import patches, wheels
+from tests.conftest import heard
 
 ROOT = Path(__file__).parents[2]
 HEADER = "What: x\nWhy: y\nBase: our own package\nLicence: Apache-2.0\n\n"
@@ -286,7 +287,7 @@ def test_a_signal_to_the_overlay_reaches_the_command(installation, patch, tmp_pa
     script = tmp_path / "waits.py"
     script.write_text("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\nprint('ready', flush=True)\ntime.sleep(60)\n")
     words = [sys.executable, "-m", "lib.overlay", patch(PART), "--", str(script)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard) as running:
         assert running.stdout.readline() == "ready\n"
         running.send_signal(which)
         assert running.wait(20) == 128 + which

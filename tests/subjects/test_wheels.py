@@ -23,6 +23,7 @@ from hypothesis import strategies as some
 from lib import cache
 from lib.errors import CollectionError
 from lib.subjects import tensorrt_llm, wheels
+from tests.conftest import heard
 
 
 def wheel_of(path, content=b"data"):
@@ -153,7 +154,7 @@ def test_an_interrupt_ends_the_wait_for_an_index(silent_index, tmp_path):
     code = ("from lib.subjects import wheels\n"
             "wheels.pins = lambda: [wheels.Wheel('pkg', '1.0', 'any', 'subject', 'pkg-1.0-py3-none-any.whl', 1, '0')]\n"
             "try:\n    wheels.wheel('pkg', '1.0')\nexcept KeyboardInterrupt:\n    print('interrupted')")
-    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     silent_index.settimeout(60)
     with silent_index.accept()[0]:
         began = time.monotonic()
