@@ -28,7 +28,7 @@ from lib.report.scoreboard import FOLDER, template
 from lib.subjects import patches
 
 COLLECTION = "Five bugs on SM12x"
-SCOREBOARD = "08-scoreboard"
+SCOREBOARD = "10-scoreboard"
 RECORDED = "application/vnd.sm12x.recorded+json"
 PUBLISHED = record.REPOSITORY / "docs" / "verdicts.json"  # of the last published report
 TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}

@@ -126,10 +126,10 @@ def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims
     record.write(tmp_path / "evidence.json", RUN | {"failed": [failed]}, found)
     (tmp_path / "other").mkdir()
     record.write(tmp_path / "other/evidence.json", RUN | {"name": "spark"}, [found[0] | {"tier": "sm12x", "verdict": "confirmed"}])
-    done = run("notebooks", tmp_path / "out", "notebook", "08", f"evidence_json={tmp_path / 'evidence.json'}", f"others={tmp_path / 'other'}{os.pathsep}{tmp_path / 'no'}")
+    done = run("notebooks", tmp_path / "out", "notebook", "10", f"evidence_json={tmp_path / 'evidence.json'}", f"others={tmp_path / 'other'}{os.pathsep}{tmp_path / 'no'}")
     said = " ".join(done.stdout.split())
     assert done.returncode == 1 and "no finding speaks to the claims M1, M2" in said and " 1b," not in said
-    executed = nbformat.read(tmp_path / "out/single/08-scoreboard.ipynb", as_version=4)
+    executed = nbformat.read(tmp_path / "out/single/10-scoreboard.ipynb", as_version=4)
     shown = {cell.source.strip(): "".join(output.data.get("text/markdown", output.data.get("text/html", "")) for output in cell.outputs if "data" in output)
              for cell in executed.cells if cell.cell_type == "code"}
     assert "It fits." in shown['scoreboard.html("answers", findings)'] and "No notebook of this run speaks to it." in shown['scoreboard.html("answers", findings)']

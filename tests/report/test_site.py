@@ -363,7 +363,7 @@ def test_charts_are_read_on_dark_paper_and_print_small(served, visit):
     assert len(page.pdf(format="A4")) < 2e6
 
 
-@pytest.mark.parametrize("name", ["index", "01-shared-memory", "08-scoreboard", "bug-3", "finding-fp4-gemm.oversized"])
+@pytest.mark.parametrize("name", ["index", "01-shared-memory", "10-scoreboard", "bug-3", "finding-fp4-gemm.oversized"])
 def test_nothing_is_cut_on_paper(served, visit, name):
     address, _ = served
     page = visit(f"{address}/{name}.html", width=690)
@@ -401,7 +401,7 @@ def test_numbers_stand_right_under_their_head(served, visit):
 
 def test_the_scoreboard_shows_all_beats_at_1440(served, visit):
     address, _ = served
-    page = visit(f"{address}/08-scoreboard.html", width=1440)
+    page = visit(f"{address}/10-scoreboard.html", width=1440)
     box = page.locator("table.board th", has_text="verify").bounding_box()
     assert box["x"] + box["width"] <= 1440 - 20
 
