@@ -32,11 +32,12 @@ MOST_SECTIONS, MOST_NAMES, CHUNK, LARGEST_CUBIN = 1 << 17, 1 << 24, 1 << 20, 1 <
 NEXT = "compare the file's size and hash with its source, and fetch or install it again"
 
 
-class Image(namedtuple("Image", "kind sm suffix ptx section offset bytes")):
+class Image(namedtuple("Image", "kind sm suffix ptx section fatbin offset bytes")):
     """One image: `kind` is ``cubin`` (machine code), ``ptx``, ``lto`` (an intermediate that only a
     linker takes), or ``kind 64`` for one that is not known; `sm` as 121, `suffix` ``a``, ``f`` or
     empty; `ptx` the PTX ISA as ``8.8`` (empty for another kind); the section that it is in (empty
-    where there is none, or it was not read); where it begins, and its bytes as stored."""
+    where there is none, or it was not read); where its fatbin begins, of which a driver takes one
+    image, and where itself (0 and 0 for a bare cubin); its bytes as stored."""
 
     __slots__ = ()
 
@@ -147,7 +148,7 @@ def regions(at, size, name):
         notes = (at(begin, min(end - begin, CHUNK)) for each, begin, end in here if each == NOTE)
         if told := COMMAND.search(b"".join(notes)):  # since 13.0 no flag tells, its note does
             suffix = told[2].decode()
-        return [Image("cubin", sm, suffix, "", "", 0, size)]
+        return [Image("cubin", sm, suffix, "", "", 0, 0, size)]
     for each, begin, end in here:
         if each in SECTIONS:
             walk(at, begin, end, name, each, found)
@@ -208,7 +209,7 @@ def container(at, place, end, name, section, found):
     last = place + CONTAINER.size + CONTAINER.unpack(head)[1]
     if last > end:
         raise damaged(name, f"the fatbin at byte {place:,} is longer than what holds it")
-    place += CONTAINER.size
+    fatbin, place = place, place + CONTAINER.size
     while place < last:
         head = at(place, ENTRY.size)
         if len(head) < ENTRY.size or not believed(head):
@@ -218,7 +219,7 @@ def container(at, place, end, name, section, found):
             raise damaged(name, f"the image at byte {place:,} is longer than its fatbin")
         suffix = "a" if flags & ACCELERATED else "f" if flags & FAMILY else ""
         version = f"{major}.{minor}" if kind == 1 else ""
-        found.append(Image(KINDS.get(kind, f"kind {kind}"), sm, suffix, version, section,
+        found.append(Image(KINDS.get(kind, f"kind {kind}"), sm, suffix, version, section, fatbin,
                            place + length, payload))
         place += length + payload
     return last
