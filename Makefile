@@ -15,7 +15,7 @@ help:
 	@echo 'make report EVIDENCE="dir dir"  the same, with the evidence of other machines beside this one'
 	@echo "make report KEEP=1 JOBS=2       put a run with a failure in place too; so many notebooks at once"
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
-	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has (D: more places; GPU: not this one)'
+	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has, and whether its CUDA code loads (D: more places; GPU, DRIVER: not these)'
 	@echo "make test                       all tests"
 	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
@@ -44,6 +44,7 @@ bench: override export B := $(value B)
 soak: override export SOAK := $(value SECONDS)
 doctor: override export D := $(value D)
 doctor: override export GPU := $(value GPU)
+doctor: override export DRIVER := $(value DRIVER)
 doctor: override export TRTLLM_SRC := $(value TRTLLM_SRC)
 
 report: $(VENV)/ready
@@ -71,7 +72,7 @@ soak: $(VENV)/ready
 	@$(RUN) -m tests.soak "$$SOAK"
 
 doctor:
-	@$(PYTHON) -m lib.doctor --gpu="$$GPU" --folders="$$D"
+	@$(PYTHON) -m lib.doctor --gpu="$$GPU" --driver="$$DRIVER" --folders="$$D"
 
 clean:
 	rm -rf $(VENV) .setup.lock .pytest_cache .hypothesis outputs/notebooks outputs/report outputs/report.zip outputs/evidence.json outputs/single outputs/failed \

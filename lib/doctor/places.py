@@ -22,18 +22,20 @@ Place = namedtuple("Place", "product version root found")
 
 
 def gpu():
-    """The first GPU: its name and its number (121 for 12.1); or why there is none, and None."""
+    """The first GPU: its name, its number (121 for 12.1), its driver; or why there is none, and two
+    times None."""
     try:
         said = subprocess.run(WHERE["gpu"], capture_output=True, stdin=subprocess.DEVNULL,
                               text=True, timeout=ANSWER_SECONDS).stdout
     except OSError:
-        return "nvidia-smi is not here", None
+        return "nvidia-smi is not here", None, None
     except subprocess.TimeoutExpired:
-        return f"nvidia-smi did not answer within {ANSWER_SECONDS} s", None
-    for name, _, capability in (line.rpartition(", ") for line in said.splitlines()):
+        return f"nvidia-smi did not answer within {ANSWER_SECONDS} s", None, None
+    for line in said.splitlines():
+        name, capability, driver = [*line.rsplit(", ", 2), "", ""][:3]
         if sm := architecture(capability):
-            return name, sm
-    return "nvidia-smi names no GPU with a compute capability", None
+            return name, sm, driver
+    return "nvidia-smi names no GPU with a compute capability", None, None
 
 
 def architecture(text):

@@ -63,26 +63,30 @@ def compiles(image, driver):
 def how(images, sm, driver):
     """How a driver (as ``580``) gets one of some images onto a GPU, as 121 (`Answer`).
 
-    Of several that load it is the one that the driver takes first: machine code before PTX, the
-    nearest architecture before others. Whether a driver knows the GPU itself is not asked here.
+    Of several that load it is the one that the driver takes: linked before relocatable, machine
+    code before PTX, the nearest architecture first. What loads need not do anything: a kernel for
+    one architecture often has an empty body in what is compiled for others. Whether the driver
+    knows the GPU, and whether machine code is too new for it, the headers do not say.
 
     >>> loading.how(images.read("libcublas.so.13"), 121, "580").how  # doctest: +SKIP
     'same family'
     """
-    code = [image for image in images if image.kind == "cubin" and runs(image, sm)]
-    if code:
-        best = max(code, key=lambda image: (image.sm, image.suffix, not image.relocatable))
-        kind = NATIVE if best.sm == sm else FAMILY
-        return Answer(kind, best, f"machine code for {best.target}")
-    fitting = [image for image in images if image.kind == "ptx" and runs(image, sm)]
-    if taken := [image for image in fitting if compiles(image, driver)]:
-        best = max(taken, key=lambda image: (image.sm, image.suffix))
-        return Answer(COMPILED, best, f"PTX for {best.target}, of ISA {best.ptx}")
+    def order(image):
+        return not image.relocatable, image.kind == "cubin", image.sm, image.suffix
+
+    fitting = [image for image in images if image.kind in ("cubin", "ptx") and runs(image, sm)]
+    taken = [image for image in fitting if image.kind == "cubin" or compiles(image, driver)]
+    if best := max(taken, key=order, default=None):
+        told = (f"PTX for {best.target}, of ISA {best.ptx}" if best.kind == "ptx" else
+                f"machine code for {best.target}")
+        kind = COMPILED if best.kind == "ptx" else NATIVE if best.sm == sm else FAMILY
+        return Answer(kind, best, told + ", which the driver links first" * best.relocatable)
     if fitting:
         return Answer(NOTHING, None, "its PTX is newer than the driver", newer(fitting, driver))
     held = sorted({image.target for image in images if image.kind in ("cubin", "ptx")}, key=number)
+    first = next((f"{first}f" for first, members in FAMILIES.items() if sm in members), str(sm))
     return Answer(NOTHING, None, f"it holds {', '.join(held) or 'nothing that a driver loads'}",
-                  RULES["todo"]["build"].format(sm=sm, **better(sm)))
+                  RULES["todo"]["build"].format(sm=sm, first=first))
 
 
 def fatbins(images):
@@ -97,16 +101,9 @@ def fatbins(images):
 
 def newer(fitting, driver):
     """What to do where a driver knows none of the PTX: the driver that knows one (str)."""
-    oldest = min(fitting, key=lambda image: number(image.ptx))
-    cuda = RULES["cuda"].get(oldest.ptx, "a later one than is known here")
-    enough = [branch for branch, has in RULES["driver"].items() if number(has) >= number(cuda)]
-    return RULES["todo"]["driver"].format(
-        branch=min(enough, key=int, default="a newer branch"), ptx=oldest.ptx, cuda=cuda,
-        driver=driver, known=known(driver))
-
-
-def better(sm):
-    """The target to build for a GPU, and nvcc's flag (dict): its family's first one, if any."""
-    first = next((first for first, members in FAMILIES.items() if sm in members), None)
-    best = f"{first}f" if first else str(sm)
-    return {"best": best, "flag": f"-gencode arch=compute_{best},code=[sm_{best},compute_{best}]"}
+    isa = min((image.ptx for image in fitting), key=number)
+    cuda = RULES["cuda"].get(isa, "later than is known here")
+    enough = [int(branch) for branch, has in RULES["driver"].items()
+              if isa in RULES["cuda"] and number(has) >= number(cuda)]
+    return RULES["todo"]["driver"].format(branch=min(enough, default="a newer one"), ptx=isa,
+                                          cuda=cuda, driver=driver, known=known(driver))
