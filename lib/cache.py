@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,8 @@ NO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 LOG = logging.getLogger(__name__)
 RECORD = "answer.json"
 PACKAGE = Path(__file__).parent
-GROUND = {"lib", "lib.cache", "lib.errors", "lib.environment"}  # what makes no answer
+# What makes no answer, although it is imported.
+GROUND = {"lib", "lib.cache", "lib.errors", "lib.environment", "lib.workers"}
 
 
 def root():
@@ -83,23 +85,28 @@ def entry(kind, key, build):
     fill; what it returns is the value. An error if the disk is full or the cache cannot be read or
     written, and whatever `build` raises.
     """
-    if found := held(kind, key):
-        return found
     name = digest(key)
+    return place(kind, name, lambda folder: fill(folder, name, build))
+
+
+def place(kind, name, fill):
+    """An entry by its name, whole (`Answer`); if it is not, `fill` gets an empty folder for it."""
     path = root() / kind / name
     unfinished = path.parent / f".{name}.building"
+    if found := whole(path):
+        return found
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.parent / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if found := held(kind, key):
+            if found := whole(path):
                 return found
             if path.exists():
                 LOG.warning("%s in the cache is damaged or has no digest; it is made again", path)
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             try:
-                made = fill(unfinished, name, build)
+                made = fill(unfinished)
                 sync(*unfinished.rglob("*"), unfinished)
                 shutil.rmtree(path, ignore_errors=True)
                 unfinished.rename(path)
@@ -107,6 +114,29 @@ def entry(kind, key, build):
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return Answer(folder=path, **made)
+
+
+HAD = ContextVar("how `remember` has an answer", default=entry)
+
+
+def packed(folder):
+    """An entry (Path) as another machine can `take` it: kind, name, and files (mode and bytes)."""
+    files = {name: (folder / name).stat().st_mode & 0o777 for name in [RECORD, *names(folder)]}
+    return *folder.parts[-2:], {name: (mode, (folder / name).read_bytes())
+                                for name, mode in files.items()}
+
+
+def take(kind, name, files):
+    """Keep an entry that another machine made and `packed`, as it is."""
+    def unpack(folder):
+        for each, (mode, data) in files.items():
+            (folder / each).parent.mkdir(parents=True, exist_ok=True)
+            (folder / each).write_bytes(data)
+            (folder / each).chmod(mode)
+        record = json.loads(files[RECORD][1])
+        return {each: record[each] for each in ("value", "made", "seconds")}
+
+    place(kind, name, unpack)
 
 
 def fill(folder, name, build):
@@ -122,7 +152,11 @@ def fill(folder, name, build):
 
 def held(kind, key):
     """An entry that is there, with every byte as it was made (`Answer`), or None."""
-    folder = root() / kind / digest(key)
+    return whole(root() / kind / digest(key))
+
+
+def whole(folder):
+    """The entry in a folder (Path), with every byte as it was made (`Answer`), or None."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         record = json.loads((folder / RECORD).read_text())
         stated = record.pop("digest"), record["files"], record.get("key", folder.name)
@@ -156,7 +190,7 @@ def remember(kind, inputs, ask):
     >>> cache.remember("doubled", {"number": 21}, ask).value  # doctest: +SKIP
     [42]
     """
-    return entry(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
+    return HAD.get()(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
 
 
 def names(folder):
