@@ -89,7 +89,7 @@ def compare(one, other):
     both, different = [(id, one.by_id[id], other.by_id[id]) for id in ids], []
     for id, *pair in both:
         varies = {name for each in pair for name in each.get("varies", ())}
-        here, there = (evidence.steady(each["values"], varies) for each in pair)
+        here, there = (evidence.findings.steady(each["values"], varies) for each in pair)
         comparable = not shared or here.keys() & there.keys()
         if comparable and {each["tier"] for each in pair} <= {*STEADY}:
             different.append((id, places(here, there, shared)))

@@ -93,7 +93,7 @@ VALUES = some.recursive(some.none() | some.booleans() | some.integers(0, 3) | so
 FINDINGS = some.lists(some.builds(
     lambda id, claim, tier, verdict, values: finding(f"f.{id}", claim, tier, verdict) | {"values": {"v": values}},
     some.integers(0, 6), some.sampled_from(["1a", "1b", None]), some.sampled_from(["gpu", "compiled", "inspected", "executed"]),
-    some.sampled_from(evidence.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
+    some.sampled_from(evidence.findings.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
 
 
 def side(findings, commit="c", **more):

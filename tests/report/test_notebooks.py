@@ -22,7 +22,7 @@ def test_every_notebook_states_findings(report, findings):
 
 def test_what_a_finding_says_follows_from_its_parts(findings):
     for id, finding in findings.items():
-        found = [evidence.Part(each["holds"], each["tier"], tuple(each["sources"])) for each in finding["parts"]]
+        found = [evidence.parts.Part(each["holds"], each["tier"], tuple(each["sources"])) for each in finding["parts"]]
         assert bool(finding["claim"]) == bool(finding["verdict"]), id
         if finding["claim"]:
             assert found and (finding["verdict"], finding["tier"]) == (parts.verdict_of(found), parts.tier_of(found)), id
