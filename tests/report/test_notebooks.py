@@ -8,7 +8,7 @@ import pytest
 from lib import evidence
 from lib.evidence import claims, parts
 from lib.instruments import devices
-from lib.report import machines
+from lib.report import comparison
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -53,6 +53,6 @@ def test_08_the_scoreboard(report):
     index, board = ((report / "report" / f"{name}.html").read_text() for name in ("index", "10-scoreboard"))
     for page in (index, board):
         assert all(f'id="claim-{claim}"' in page for claim in claims.ledger()) and 'class="verdict open"' not in page
-        assert all(f'href="machine-{path.name}.html"' in page for path in machines.recorded())
+        assert all(f'href="machine-{path.name}.html"' in page for path in comparison.recorded())
     assert f"{len(claims.ledger())} claims" in index and "Not everything ran" not in index
     assert (report / "report.zip").stat().st_size < 12e6
