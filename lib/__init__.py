@@ -3,7 +3,7 @@
 errors, cache          the one error, and the one content-addressed cache
 workers                many independent questions side by side
 subjects/              what is examined: wheels, TensorRT-LLM, patches, models, parameters
-instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, devices, timing, probes
+instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, devices, driver, timing, probes
 evidence/              how a finding is stated: findings, claims, figures, tables, threads
 bug1_shared_memory/    notebook 01: tiles, CUTLASS's byte counts, GEMMs on a GPU
 bug2_kv_cache/         notebook 02: a model of the block manager, pools, copies on a GPU

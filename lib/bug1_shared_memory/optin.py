@@ -7,7 +7,7 @@ from string import Template
 import pandas as pd
 
 from lib.errors import CollectionError
-from lib.instruments import devices, ptxas, toolchain
+from lib.instruments import devices, driver, ptxas, toolchain
 
 PTX = Template(Path(__file__).with_name("touch.ptx").read_text())
 VALUE = 0x5A17
@@ -26,14 +26,14 @@ def image(target):
 
 def touch(cuda, function, size):
     """Launch with `size` bytes and read the last word: ``ran``, ``wrong value``, or the status."""
-    out, found = devices.value(cuda.cuMemAlloc(4)), ctypes.c_uint()
+    out, found = driver.value(cuda.cuMemAlloc(4)), ctypes.c_uint()
     values, types = (int(out), size - 4, VALUE), (ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     try:
         launched = cuda.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, size, 0, (values, types), 0)
         for status, *_ in (launched, cuda.cuCtxSynchronize()):
             if int(status) != 0:
                 return status.name
-        devices.value(cuda.cuMemcpyDtoH(ctypes.addressof(found), out, 4))
+        driver.value(cuda.cuMemcpyDtoH(ctypes.addressof(found), out, 4))
         return "ran" if found.value == VALUE else "wrong value"
     finally:
         cuda.cuMemFree(out)
@@ -48,14 +48,14 @@ def decide(sizes, cuda=None, gpu=None):
     if not (gpu := gpu or next(iter(devices.gpus()), None)):
         return pd.DataFrame(columns=COLUMNS)
     own, rows = f"sm_{gpu.sm}{'a' * (gpu.sm >= 90)}", []
-    with devices.context(cuda) as cuda:
+    with driver.context(cuda) as cuda:
         attribute = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         for size in sorted({*sizes, gpu.shared_per_block, gpu.shared_per_block + 1}):
             status, module = cuda.cuModuleLoadData(image(own))
             if int(status) != 0:
                 rows.append((f"an image for {own}", None, "cuModuleLoadData", status.name, ""))
                 break
-            function = devices.value(cuda.cuModuleGetFunction(module, b"touch"))
+            function = driver.value(cuda.cuModuleGetFunction(module, b"touch"))
             status, *_ = cuda.cuFuncSetAttribute(function, attribute, size)
             launch = touch(cuda, function, size) if int(status) == 0 else ""
             rows.append((f"{size:,} B", size, "cuFuncSetAttribute", status.name, launch))

@@ -17,7 +17,7 @@ from cuda.bindings import driver as cuda
 
 from lib.bug2_kv_cache import designs
 from lib.errors import CollectionError
-from lib.instruments import devices, timing
+from lib.instruments import driver, timing
 
 ALLOCATORS = ("device", "pinned", "pageable", "managed")
 MIB = 1 << 20
@@ -38,8 +38,8 @@ def allocate(allocator, nbytes):
             "managed": (cuda.cuMemAllocManaged, (everywhere,), cuda.cuMemFree),
             "device": (cuda.cuMemAlloc, (), cuda.cuMemFree)}
     take, flags, give_back = ways[allocator]
-    address = int(devices.value(take(nbytes, *flags)))
-    return address, lambda: devices.value(give_back(address))
+    address = int(driver.value(take(nbytes, *flags)))
+    return address, lambda: driver.value(give_back(address))
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def allocation(sizes=(16 * MIB, 64 * MIB, 256 * MIB)):
         address, free = allocate(allocator, source.nbytes)
         marks.append(time.perf_counter())
         for _ in range(2):
-            devices.value(cuda.cuMemcpy(address, source.data_ptr(), source.nbytes))
+            driver.value(cuda.cuMemcpy(address, source.data_ptr(), source.nbytes))
             torch.cuda.synchronize()
             marks.append(time.perf_counter())
         free()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import CollectionError
-from lib.instruments import devices, images, loading
+from lib.instruments import devices, driver, images, loading
 
 NAMED = re.compile(r"[sS]m_?(\d{2,3})([af]?)(?=[._K])")
 FAMILIES = {"fmha/": "attention", "batched_gemm": "batched GEMM (MoE)", "gemm-": "GEMM",
@@ -133,7 +133,7 @@ def load(cubin):
     if not devices.gpus():
         raise CollectionError(f"there is no CUDA GPU here: {devices.why_none()}",
                               "run this on a machine that has one")
-    with devices.context() as cuda:
+    with driver.context() as cuda:
         image = ctypes.create_string_buffer(cubin, len(cubin))
         status, module = cuda.cuModuleLoadData(ctypes.addressof(image))
         if int(status) != 0:

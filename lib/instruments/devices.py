@@ -1,11 +1,11 @@
-"""The machine: its GPUs as CUDA's driver reports them, or why there are none; and that driver."""
+"""The machine: its GPUs as the driver reports them, or why there are none."""
 
 import contextlib
 import functools
 import subprocess
 from dataclasses import asdict, dataclass, field, fields
 
-from lib.errors import CollectionError
+from lib.instruments import driver
 
 
 def of(name):
@@ -90,33 +90,6 @@ def state() -> dict:
     return dict(zip(STATE.values(), map(number, done.stdout.strip().split(", "))))
 
 
-def value(answer):
-    """The value behind the status of a call of cuda.bindings, or None; an error on a bad status."""
-    status, *values = answer
-    if int(status) != 0:
-        raise CollectionError(f"CUDA's driver answers {status.name}",
-                              "check the driver with nvidia-smi")
-    return values[0] if values else None
-
-
-@contextlib.contextmanager
-def context(cuda=None):
-    """Make the first GPU's primary context current for a block, which gets the driver's functions.
-
-    `cuda` is ``cuda.bindings.driver``, or a stand-in. An error if the device gives no context.
-    """
-    if cuda is None:
-        from cuda.bindings import driver as cuda
-    value(cuda.cuInit(0))
-    device = value(cuda.cuDeviceGet(0))
-    value(cuda.cuCtxPushCurrent(value(cuda.cuDevicePrimaryCtxRetain(device))))
-    try:
-        yield cuda
-    finally:
-        cuda.cuCtxPopCurrent()
-        cuda.cuDevicePrimaryCtxRelease(device)
-
-
 @functools.cache
 def _probe() -> tuple[tuple[Gpu, ...], str, str]:
     # The set of exceptions is open: a missing package, a missing or too old libcuda, a driver
@@ -126,7 +99,7 @@ def _probe() -> tuple[tuple[Gpu, ...], str, str]:
         from cuda.bindings import driver as cuda
         from cuda.core import Device
 
-        encoded = value(cuda.cuDriverGetVersion())
+        encoded = driver.value(cuda.cuDriverGetVersion())
         version = f"{encoded // 1000}.{encoded % 1000 // 10}"
         found = tuple(_read(device, cuda) for device in Device.get_all_devices())
     except Exception as error:
@@ -135,9 +108,9 @@ def _probe() -> tuple[tuple[Gpu, ...], str, str]:
 
 
 def _read(device, cuda) -> Gpu:
-    said, handle = device.properties, value(cuda.cuDeviceGet(device.device_id))
+    said, handle = device.properties, driver.value(cuda.cuDeviceGet(device.device_id))
     known = {each.name: getattr(said, each.metadata["property"])
              for each in fields(Gpu) if each.metadata}
     return Gpu(ordinal=device.device_id, name=device.name,
                capability=tuple(device.compute_capability),
-               memory_bytes=value(cuda.cuDeviceTotalMem(handle)), **known)
+               memory_bytes=driver.value(cuda.cuDeviceTotalMem(handle)), **known)
