@@ -53,11 +53,11 @@ class Cells:
         return next(number for number, source in enumerate(self.sources) if f'"{id}"' in source)
 
     def found(self, id):
-        """A finding as the notebook states it (`evidence.Finding`)."""
+        """A finding as the notebook states it (`evidence.findings.Finding`)."""
         return of(self.after[-1])[id]
 
     def again(self, id, **changes):
-        """State a finding again on other data (`evidence.Finding`).
+        """State a finding again on other data (`evidence.findings.Finding`).
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Cells:
             raise AssertionError(f"{id} is stated in the cell that makes {', '.join(changes)}: split the cell")
         for name, change in changes.items():
             names[name] = change(names[name]) if callable(change) else change
-        names = {name: evidence.Investigation(value.bug, value.notebook) if isinstance(value, evidence.Investigation) else value
+        names = {name: evidence.findings.Investigation(value.bug, value.notebook) if isinstance(value, evidence.findings.Investigation) else value
                  for name, value in names.items()}
         for source in self.sources[start + 1:target + 1]:
             exec(compile(source, id, "exec"), names)
@@ -83,5 +83,5 @@ class Cells:
 
 
 def of(names):
-    """The findings of the investigation among some names (dict of str to `evidence.Finding`)."""
-    return next(value for value in names.values() if isinstance(value, evidence.Investigation)).findings
+    """The findings of the investigation among some names (dict of str to `evidence.findings.Finding`)."""
+    return next(value for value in names.values() if isinstance(value, evidence.findings.Investigation)).findings

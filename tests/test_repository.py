@@ -68,7 +68,7 @@ def test_a_notebook_is_clean_short_and_has_parameters(path):
 def test_a_notebook_about_a_bug_has_five_beats(path):
     text = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown")
     headings = [line[3:].lower() for line in text.splitlines() if line.startswith("## ")]
-    assert [heading for heading in headings if heading in evidence.BEATS] == list(evidence.BEATS)
+    assert [heading for heading in headings if heading in evidence.findings.BEATS] == list(evidence.findings.BEATS)
 
 
 LATER = ("atlas", "history", "survey", "workbench")  # rooms of the investigations after the five bugs

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
 
-from lib.evidence import TIERS
+from lib.evidence.parts import TIERS
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from lib.evidence import figures
 
 DATA = tomllib.loads(Path(__file__).with_name("threads.toml").read_text())
 LOOKED_UP, NEWEST_POST = DATA["looked_up"], DATA["newest_post"]
+PAGES = pd.DataFrame(DATA["page"])  # no threads: id, link, date, what
+RELEASES = pd.DataFrame(DATA["release"])  # project, version, date, source, seen
 MARKS = {"merged": ("blue", "circle"), "open": ("orange", "diamond"),
          "closed, not merged": ("vermilion", "x"), "closed": ("grey", "square")}
 
@@ -25,19 +27,9 @@ def records():
     return rows.where(rows.notna(), None)
 
 
-def pages():
-    """Pages that are no threads (DataFrame: id, link, date, what)."""
-    return pd.DataFrame(DATA["page"])
-
-
-def releases():
-    """Releases (DataFrame: project, version, date, source, seen)."""
-    return pd.DataFrame(DATA["release"]).fillna({"seen": False})
-
-
 def links():
     """Where each thread and page is, by its id (dict of str to str)."""
-    return {row.id: row.link for row in [*records().itertuples(), *pages().itertuples()]}
+    return {row.id: row.link for row in [*records().itertuples(), *PAGES.itertuples()]}
 
 
 def sizes(threads):

@@ -5,69 +5,43 @@ import re
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from lib.errors import CollectionError
-from lib.instruments import devices, driver
+from lib.instruments import devices, driver, images, loading
 
-HEADER = 64  # bytes of an ELF-64 header
-MACHINE = 190  # EM_CUDA
-ABI = 8  # the ABI version since which e_flags holds the SM in its second byte
 NAMED = re.compile(r"[sS]m_?(\d{2,3})([af]?)(?=[._K])")
 FAMILIES = {"fmha/": "attention", "batched_gemm": "batched GEMM (MoE)", "gemm-": "GEMM",
             "deep-gemm": "DeepGEMM"}
-# Compute capabilities that a family-specific ("f") target runs on:
-# CUDA Programming Guide 13, appendix Compute Capabilities.
-LINEAGE = {100: (100, 103), 103: (103,), 110: (110,), 120: (120, 121), 121: (121,)}
+HEADER = 64  # bytes of an ELF-64 header
 COLUMNS = ["member", "family", "sm", "accelerated", "named", "bytes", "flags"]
 
 
-@dataclass(frozen=True)
-class Header:
-    """What an ELF header says: `sm` (100 for every kind of sm_100), an "a" target, e_flags."""
-
-    sm: int
-    accelerated: bool
-    flags: int
-
-
 def header(head, name="cubin"):
-    """Read the first 64 bytes of a cubin (`Header`); `name` is for the error.
+    """What the first 64 bytes of a cubin say (`images.Image`); `name` is for the error.
 
-    The layout is LLVM's (BinaryFormat/ELF.h, EF_CUDA_*). Bit 3 of e_flags marks an "a" target in
-    cubins of CUDA 12; ptxas 13.2 leaves it clear. No bit marks an "f" target: only the file's name
-    tells. An error if it is too short, no ELF file, or not for CUDA.
+    Bit 3 of e_flags marks an "a" target in cubins of CUDA 12; ptxas 13.2 leaves it clear. No bit
+    marks an "f" target: only the file's name tells. An error if it is too short, no ELF file, or
+    not for CUDA.
     """
-    wrong = ""
-    if len(head) < HEADER:
-        wrong = f"it has {len(head)} bytes, and an ELF header has {HEADER}"
-    elif head[:4] != b"\x7fELF":
-        wrong = f"it is no ELF file (it begins with {head[:4].hex(' ')})"
-    elif (found := struct.unpack_from("<H", head, 18)[0]) != MACHINE:
-        wrong = f"its ELF machine is {found}, and CUDA's is {MACHINE}"
-    if wrong:
-        raise CollectionError(f"{name} is no cubin, or damaged: {wrong}",
+    found, bare = [], head[:40] + bytes(8) + head[48:HEADER]  # without the place of its sections
+    if len(bare) == HEADER and head[:4] == images.ELF:
+        found = images.within(lambda at, count: bare[at:at + count], HEADER, name)
+    if not found:
+        raise CollectionError(f"{name} is no cubin, or damaged: its {len(head)} bytes begin with "
+                              f"{head[:20].hex(' ')}",
                               "compare its wheel with the pin in lib/subjects/wheels.toml")
-    flags = struct.unpack_from("<I", head, 48)[0]
-    if head[8] >= ABI:
-        return Header(flags >> 8 & 0xFF, bool(flags & 0x8), flags)
-    return Header(flags & 0xFF, bool(flags & 0x800), flags)
+    return found[0]
 
 
 def loads_on(sm, kind, device):
     """Whether the CUDA documentation lets a GPU (as 121) load a cubin built for `sm` (as 100).
 
-    `kind` is ``"a"``: that compute capability only; ``"f"``: its family; ``""``: the same major
-    number, and a minor as high or higher.
+    `kind` is ``"a"``, ``"f"`` or ``""``, as in the names of targets; see loading.toml.
     """
-    if kind == "a":
-        return device == sm
-    if kind == "f":
-        return device in LINEAGE.get(sm, (sm,))
-    return device // 10 == sm // 10 and device >= sm
+    return loading.runs(images.Image("cubin", sm, kind, "", "", 0, 0, 0), device)
 
 
 def opened(wheel):
@@ -102,11 +76,12 @@ def inventory(wheel):
             if not (member := info.filename).endswith(".cubin"):
                 continue
             name = member.rpartition("/")[2]
-            said, claims = header(content(archive, member, HEADER), name), NAMED.findall(name)
+            head, claims = content(archive, member, HEADER), NAMED.findall(name)
+            said, flags = header(head, name), struct.unpack_from("<I", head, 48)[0]
             family = next((label for part, label in FAMILIES.items() if part in member), "other")
             claimed = "".join(claims[-1]) if claims else ""
-            rows.append((member, family, said.sm, said.accelerated, claimed, info.file_size,
-                         said.flags))
+            rows.append((member, family, said.sm, said.suffix == "a", claimed, info.file_size,
+                         flags))
     if not rows:
         raise CollectionError(f"{wheel.name} holds no cubins", "name a flashinfer-cubin wheel")
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -114,5 +114,3 @@ def texts(cubin, name="cubin"):
         what = f"{name} is no cubin, or damaged: {type(error).__name__}: {error}"
         raise CollectionError(
             what, "compare its wheel with the pin in lib/subjects/wheels.toml") from error
-
-

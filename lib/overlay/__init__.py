@@ -7,7 +7,6 @@ No file of the package changes. Only Python files can be replaced so; modules th
 already, and other machines, are not reached.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -15,10 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.doctor import places
 from lib.errors import CollectionError
 from lib.overlay import hook as hooks
 from lib.subjects import patches
@@ -50,11 +50,7 @@ def locate(file, root=None):
         raise CollectionError(
             f"{file} is no Python module of a package, and an import hook serves nothing else",
             "build the project with this patch applied")
-    folders = [Path(root, package)] if root else []
-    if not root:
-        with suppress(ValueError):  # where a module without a spec stands in for the package
-            found = importlib.util.find_spec(package)
-            folders = [*map(Path, found.submodule_search_locations or ())] if found else []
+    folders = [each / package for each in ([Path(root)] if root else places.installed(package))]
     if not folders:
         raise CollectionError(f"{package} is not installed here",
                               "install it in this environment, or use its interpreter")

@@ -14,7 +14,7 @@ import papermill
 from lib import cache
 from lib.errors import CollectionError
 from lib.instruments import devices
-from lib.report import comparison, console, guard, machines, record, runner, site
+from lib.report import comparison, console, guard, record, runner, site
 from lib.subjects import parameters, tensorrt_llm, wheels
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")  # of a report, in the outputs
@@ -157,7 +157,7 @@ def report(arguments):
     """Run all notebooks, the scoreboard last, build the site, and put it in place; where one
     failed, in outputs/failed/, and the last report stays."""
     outputs = arguments.outputs
-    recorded = machines.recorded(arguments.recorded or outputs / "recorded")
+    recorded = comparison.recorded(arguments.recorded or outputs / "recorded")
     others = [Path(path).absolute() for path in (*recorded, *sum(arguments.evidence, []))]
     with building(outputs) as built:
         jobs, kept = collect(arguments, built)

@@ -56,12 +56,12 @@ def failures(jobs):
 
 def board(found):
     """Print one screen: bugs down, verdicts across, each claim by its id."""
-    table = Table("bug", *evidence.VERDICTS, box=None, padding=(0, 2, 0, 0))
+    table = Table("bug", *evidence.findings.VERDICTS, box=None, padding=(0, 2, 0, 0))
     decided = scoreboard.decided(found)
     for bug, name in scoreboard.BUGS.items():
         cells = [" ".join(claim.id for claim, finding in decided if claim.bug == bug
                           and finding and finding["verdict"] == column)
-                 for column in evidence.VERDICTS]
+                 for column in evidence.findings.VERDICTS]
         if any(cells):
             table.add_row(f"{bug or ''} {name}", *cells)
     say(table, soft_wrap=False)

@@ -4,7 +4,7 @@ import ast
 import re
 from dataclasses import dataclass
 
-from lib import evidence
+from lib.evidence.findings import MIME
 from lib.report import record
 
 
@@ -72,9 +72,9 @@ def of(notebook, committed):
                 needed, trees = [earlier, *needed], [tree, *trees]
         shown = [output.get("data", {}) for output in cell.get("outputs", [])]
         tables = [data["text/html"] for data in shown
-                  if "text/html" in data and evidence.MIME not in data]
+                  if "text/html" in data and MIME not in data]
         origin = Origin(stating, tables, needed, calls(trees, imported))
-        found |= {data[evidence.MIME]["id"]: origin for data in shown if evidence.MIME in data}
+        found |= {data[MIME]["id"]: origin for data in shown if MIME in data}
     return found
 
 

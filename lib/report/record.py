@@ -66,9 +66,9 @@ def findings(notebook):
     found, wrong = {}, []
     for number, cell in enumerate(runner.executed(notebook).cells, 1):
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-            if evidence.MIME not in data:
+            if evidence.findings.MIME not in data:
                 continue
-            finding = data[evidence.MIME]
+            finding = data[evidence.findings.MIME]
             if why := flaw(finding):
                 wrong.append((number, why))
             else:
@@ -80,7 +80,7 @@ def flaw(finding):
     """Why something that a notebook shows is no finding (str); empty if it is one."""
     name = f"the finding {str(finding.get('id') if isinstance(finding, dict) else finding)[:80]}"
     try:
-        evidence.validate(finding, evidence.FINDING, name)
+        evidence.findings.validate(finding, evidence.findings.FINDING, name)
         compact(finding).encode()
     except CollectionError as error:
         return error.what
@@ -92,7 +92,7 @@ def flaw(finding):
 def write(path, run, found, largest=None):
     """Write evidence.json (Path) whole or not at all (its dict), each finding with its digest: in
     `largest` bytes, if stated."""
-    found = [finding | {"digest": evidence.digest(finding)} for finding in found]
+    found = [finding | {"digest": evidence.findings.digest(finding)} for finding in found]
     record = {"schema": 2, "run": run, "findings": found}
     check(record, path.name)
     text = compact(record) if largest else json.dumps(record, indent=1, ensure_ascii=False)
@@ -115,7 +115,7 @@ def compact(value):
 
 def check(record, name):
     """Hold a record against the schema, and its ids against each other, or a CollectionError."""
-    evidence.validate(record, evidence.SCHEMA, name)
+    evidence.findings.validate(record, evidence.parts.SCHEMA, name)
     ids = [each["id"] for each in record["findings"]]
     if twice := sorted({each for each in ids if ids.count(each) > 1}):
         raise CollectionError(f"{name}: two notebooks state the finding {', '.join(twice)}",

@@ -31,7 +31,7 @@ def line(bug, finding):
         return finding["summary"]
 
 
-TEMPLATES.filters |= {"brief": evidence.brief, "figure": tables.figure}
+TEMPLATES.filters |= {"brief": evidence.findings.brief, "figure": tables.figure}
 
 
 def template(name):
@@ -57,7 +57,7 @@ def decided(findings):
 def tally(findings):
     """How many claims have each verdict (dict of str to int)."""
     verdicts = [finding["verdict"] for _, finding in decided(findings) if finding]
-    return {each: verdicts.count(each) for each in evidence.VERDICTS if each in verdicts}
+    return {each: verdicts.count(each) for each in evidence.findings.VERDICTS if each in verdicts}
 
 
 def html(part, findings):
@@ -65,7 +65,7 @@ def html(part, findings):
     ``claims`` of a run (HTML)."""
     deciding, ledger = claims.decide(findings), claims.ledger()
     given = {"tally": [tally(findings), len(ledger)], "answers": [SAID["bug"], deciding],
-             "board": [findings, evidence.BEATS, BUGS], "claims": [deciding, ledger]}
+             "board": [findings, evidence.findings.BEATS, BUGS], "claims": [deciding, ledger]}
     return HTML(getattr(template("scoreboard").module, part)(*given[part]))
 
 

@@ -18,10 +18,10 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from lib import evidence
 from lib.doctor import examine, releases
 from lib.evidence import claims, threads
 from lib.evidence.figures import PLOTLY
+from lib.evidence.findings import MIME
 from lib.fit import explorer
 from lib.report import origin, record, runner, scoreboard
 from lib.report.scoreboard import FOLDER, template
@@ -35,7 +35,7 @@ TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summar
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
 ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
 ATTRIBUTES["td"] |= {"colspan", "rowspan"}
-SHOWN = [evidence.MIME, RECORDED, PLOTLY, explorer.MIME, "text/html", "image/svg+xml",
+SHOWN = [MIME, RECORDED, PLOTLY, explorer.MIME, "text/html", "image/svg+xml",
          "image/png", "text/markdown", "text/plain"]  # of several forms of an output, the first
 LONGEST = 2400  # characters of a page that the search knows, no word twice
 
@@ -59,8 +59,8 @@ def read_page(path, run):
     for cell in notebook.cells:
         runner.cut(cell, runner.SHOWN)
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-            if evidence.MIME in data and record.flaw(data[evidence.MIME]):
-                del data[evidence.MIME]
+            if MIME in data and record.flaw(data[MIME]):
+                del data[MIME]
     failed = "; ".join(f"cell {each['cell']}: {each['error']}".splitlines()[0]
                        for each in run.get("failed", ()) if each["notebook"] == path.stem)
     prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
@@ -119,7 +119,7 @@ class Exporter(HTMLExporter):
 
     def rich(self, data):
         """A finding's card; or the place of a chart or explorer, with its data and its table."""
-        if finding := data.get(evidence.MIME):
+        if finding := data.get(MIME):
             return self.macros.card(finding, claims.ledger().get(finding["claim"]))
         if kept := data.get(RECORDED):
             machine = self.elsewhere[kept["id"]]

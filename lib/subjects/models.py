@@ -6,6 +6,8 @@ are the recorded facts of models.json, each with its link. Bytes are bytes; GB a
 
 import json
 import re
+import tomllib
+from collections import defaultdict
 from functools import cache as once
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from lib.subjects import formats
 
 GB, GIB, MIB = 10**9, 2**30, 2**20
 FACTS = Path(__file__).with_name("models.json")
+TENSORS = tomllib.loads(Path(__file__).with_name("tensors.toml").read_text())
 
 
 @once
@@ -43,57 +46,16 @@ def about(value, stated, within=0.05):
 
 
 def layers(c):
-    """A letter a layer (str): ``A`` attention and MLP, ``*`` attention, ``L`` linear attention
-    and MLP, ``M`` Mamba, ``E`` MLP."""
+    """A letter a layer (str): what it is made of stands in tensors.toml."""
     every = c.get("full_every")
     return c.get("pattern") or "".join(
         "L" if every and (i + 1) % every else "A" for i in range(c["layers"]))
 
 
-def attention(c):
-    """Tensors of an attention layer (dict of name to elements)."""
-    h, heads, kv, d = c["hidden"], c["heads"], c["kv_heads"], c["head_dim"]
-    if "kv_lora" in c:  # multi-head latent attention
-        nope, rope, v = c["nope_dim"], c["rope_dim"], c["v_dim"]
-        return {"attn.q_a": h * c["q_lora"], "attn.q_b": c["q_lora"] * heads * (nope + rope),
-                "attn.kv_a": h * (c["kv_lora"] + rope),
-                "attn.kv_b": c["kv_lora"] * heads * (nope + v), "attn.o": heads * v * h,
-                "norm.qkv": c["q_lora"] + c["kv_lora"]}
-    wide = (heads + 2 * kv) * d
-    biases = {None: 0, True: wide, "all+sinks": wide + h + heads}[c.get("attn_bias")]
-    norms = {None: 0, "layer": (heads + kv) * d, "head": 2 * d}[c.get("qk_norm")]
-    return {"attn.q": h * heads * d * (2 if c.get("q_gate") else 1), "attn.k": h * kv * d,
-            "attn.v": h * kv * d, "attn.o": heads * d * h, "bias.attn": biases, "norm.qk": norms}
-
-
-def gated_delta(c):
-    """Tensors of a gated delta-net layer (dict of name to elements)."""
-    h, n = c["hidden"], c["lin_v_heads"]
-    qk, v = c["lin_k_heads"] * c["lin_k_dim"], n * c["lin_v_dim"]
-    return {"linear.qkv": h * (2 * qk + v), "linear.z": h * v, "linear.ba": h * 2 * n,
-            "linear.out": v * h, "small.linear": (2 * qk + v) * c["conv"] + 2 * n + c["lin_v_dim"]}
-
-
-def mamba(c):
-    """Tensors of a Mamba 2 layer (dict of name to elements)."""
-    h, n = c["hidden"], c["mamba_heads"]
-    inner, state = n * c["mamba_dim"], c["groups"] * c["state"]
-    return {"mamba.in": h * (2 * inner + 2 * state + n), "mamba.out": inner * h,
-            "small.mamba": (inner + 2 * state) * (c["conv"] + 1) + 3 * n + inner}
-
-
-def mlp(c, moe):
-    """Tensors of an MLP, dense or of experts (dict of name to elements)."""
-    h, parts = c["hidden"], ("up", "down") if c.get("mlp_mats") == 2 else ("gate", "up", "down")
-    if not moe:
-        return {f"mlp.{part}": h * c["ffn"] for part in parts}
-    n, width = c["experts"], c.get("latent", h)
-    found = {f"expert.{part}": n * width * c["moe_ffn"] for part in parts}
-    found |= {f"shared.{part}": h * c.get("shared_ffn", 0) for part in parts}
-    found |= {"latent.in": h * width, "latent.out": width * h} if "latent" in c else {}
-    return found | {"router": h * n, "router.shared": h if c.get("shared_gate") else 0,
-                    "bias.router": n if c.get("router_bias") else 0,
-                    "bias.expert": n * (2 * c["moe_ffn"] + h) if c.get("expert_bias") else 0}
+def shape(part, c):
+    """The tensors of a part of tensors.toml, as ``attention`` (dict of name to elements)."""
+    stated = defaultdict(int, c)
+    return {tensor: eval(elements, {}, stated) for tensor, elements in TENSORS[part].items()}
 
 
 @once
@@ -116,11 +78,11 @@ def tensors(name):
             if elements:
                 rows.append((tensor, layer, elements, *row))
 
-    for layer, kind in enumerate(layers(c)):
-        add({"L": gated_delta, "M": mamba, "E": lambda _: {}}.get(kind, attention)(c), layer)
-        if kind in "ALE":
-            add(mlp(c, "experts" in c and layer >= c.get("dense_layers", 0)), layer)
-        add({"norm.layer": c["hidden"] * (2 if kind in "AL" else 1)}, layer)
+    for layer, letter in enumerate(layers(c)):
+        mlp = "experts" if "experts" in c and layer >= c.get("dense_layers", 0) else "mlp"
+        for part in TENSORS["layers"][letter]:
+            add(shape(mlp if part == "mlp" else part, c), layer)
+        add({"norm.layer": c["hidden"] * len(TENSORS["layers"][letter])}, layer)
     width = c["vocab"] * c["hidden"]
     add({"embed": width, "norm.final": c["hidden"], "head": 0 if c.get("tied") else width}, -1)
     columns = ["tensor", "layer", "elements", "active", "copies", "part"]

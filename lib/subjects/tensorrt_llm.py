@@ -1,25 +1,18 @@
 """TensorRT-LLM where it can be had: installed, a checkout, or a fetch of the pinned revision."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from lib import cache
+from lib.doctor import places
 from lib.errors import CollectionError
 
 REPOSITORY = "https://github.com/NVIDIA/TensorRT-LLM"
 REVISION = "b35ac1b64368513d215c57d2ed01d62d910df8da"
 FOLDERS = ("tensorrt_llm/_torch", "cpp/tensorrt_llm", "cpp/include", "cpp/kernels/fmha_v2")
 FETCH_SECONDS = 120
-
-
-def installed():
-    """The folder that holds an installed ``tensorrt_llm`` (Path), without an import; or None."""
-    found = importlib.util.find_spec("tensorrt_llm")
-    locations = found.submodule_search_locations if found else None
-    return Path(next(iter(locations))).parent if locations else None
 
 
 def find(source=""):
@@ -35,7 +28,7 @@ def find(source=""):
                 "name the top folder of the checkout, or leave trtllm_src and TRTLLM_SRC empty")
         return Path(asked)
     fetched = cache.held("tensorrt-llm", [REPOSITORY, REVISION])  # if every byte is as it was
-    return fetched.folder if fetched else installed()
+    return fetched.folder if fetched else next(iter(places.installed("tensorrt_llm")), None)
 
 
 def fetch(repository=REPOSITORY, revision=REVISION):

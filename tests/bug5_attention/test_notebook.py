@@ -143,7 +143,7 @@ def test_the_same_answers_on_a_spark_would_be_of_the_strongest_tier(notebook, gp
 
 
 def test_the_recorded_answers_can_be_read():
-    assert record.read(ROOT / "outputs/recorded/h100/evidence.json")["schema"] == evidence.SCHEMA["properties"]["schema"]["const"]
+    assert record.read(ROOT / "outputs/recorded/h100/evidence.json")["schema"] == evidence.parts.SCHEMA["properties"]["schema"]["const"]
 
 
 def test_what_the_instruction_sets_say(findings):

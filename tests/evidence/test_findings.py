@@ -32,8 +32,8 @@ def stated(id="a.b", **changes):
 def test_a_finding_is_kept_and_shows_itself():
     found = stated(values={"n": np.int64(1), "table": pd.DataFrame({"n": np.array([1, 2])}), "nan": math.nan})
     bundle = found._repr_mimebundle_()
-    assert bundle[evidence.MIME]["values"] == {"n": 1, "table": [{"n": 1}, {"n": 2}], "nan": None}
-    json.dumps(bundle[evidence.MIME], allow_nan=False)
+    assert bundle[evidence.findings.MIME]["values"] == {"n": 1, "table": [{"n": 1}, {"n": 2}], "nan": None}
+    json.dumps(bundle[evidence.findings.MIME], allow_nan=False)
     assert (found.verdict, found.tier, found.summary, found.sources) == ("confirmed", "executed", "1 of 1 raise.", ["x==1"])
     assert bundle["text/plain"] == "confirmed (executed), claim 4a: 1 of 1 raise.\n  ✓ it raises (executed)"
 
@@ -60,7 +60,7 @@ def test_unknown_words_and_missing_parts_are_refused(wrong):
         stated(**wrong)
 
 
-PART = some.builds(evidence.Part, some.sampled_from([True, False, None]), some.sampled_from(evidence.TIERS), some.just((LINK,)))
+PART = some.builds(evidence.parts.Part, some.sampled_from([True, False, None]), some.sampled_from(evidence.parts.TIERS), some.just((LINK,)))
 
 
 @given(some.lists(PART, max_size=6))
@@ -71,9 +71,9 @@ def test_the_verdict_is_that_of_a_conjunction(found):
     assert (verdict == "untested") == all(each is None for each in holds)
     assert (verdict == "confirmed") == (bool(holds) and all(each is True for each in holds))
     assert (verdict == "refuted") == (False in holds and True not in holds)
-    assert verdict in evidence.VERDICTS
+    assert verdict in evidence.findings.VERDICTS
     if verdict == "confirmed":
-        turned = [*found, evidence.Part(False, "compiled", ())]
+        turned = [*found, evidence.parts.Part(False, "compiled", ())]
         assert parts.verdict_of(turned) == "refined", "one part that fails is seen among any number that hold"
 
 
@@ -82,7 +82,7 @@ def test_the_tier_is_that_of_the_weakest_part_that_was_decided(found):
     decided = [part.tier for part in found if part.holds is not None]
     tier = parts.tier_of(found)
     assert (tier is None) == (not decided) == (parts.verdict_of(found) == "untested")
-    assert all(evidence.TIERS.index(each) <= evidence.TIERS.index(tier) for each in decided)
+    assert all(evidence.parts.TIERS.index(each) <= evidence.parts.TIERS.index(tier) for each in decided)
     assert not decided or tier in decided
     assert parts.tier_of([*found, evidence.read(True, LINK)]) == "reported", "what was only read is never more"
 
@@ -129,7 +129,7 @@ def test_an_observation_is_measured_and_has_no_verdict():
 
 
 def test_a_claim_of_which_nothing_could_be_decided_is_untested():
-    found = stated(parts={"it was run on a Spark": evidence.Part(None, "sm12x", ())})
+    found = stated(parts={"it was run on a Spark": evidence.parts.Part(None, "sm12x", ())})
     assert (found.verdict, found.tier) == ("untested", None) and repr(found).startswith("untested (nothing decided)")
     assert "nothing decided" in found.card()
 
@@ -182,7 +182,7 @@ def of_schema_1(*found):
 
 def test_a_record_is_written_and_read(tmp_path):
     record.write(tmp_path / "evidence.json", RUN, [finding()])
-    assert record.read(tmp_path / "evidence.json")["findings"] == [finding() | {"digest": evidence.digest(finding())}]
+    assert record.read(tmp_path / "evidence.json")["findings"] == [finding() | {"digest": evidence.findings.digest(finding())}]
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
 
 
@@ -202,7 +202,7 @@ def test_a_file_that_is_not_ours_is_refused_by_name(tmp_path, text):
 
 
 def test_the_last_statement_of_an_id_counts(tmp_path):
-    outputs = [nbformat.v4.new_output("display_data", {evidence.MIME: finding(claim="1a", verdict=verdict)}) for verdict in ("refuted", "refined")]
+    outputs = [nbformat.v4.new_output("display_data", {evidence.findings.MIME: finding(claim="1a", verdict=verdict)}) for verdict in ("refuted", "refined")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     nbformat.write(notebook, tmp_path / "n.ipynb")
     found, wrong = record.findings(tmp_path / "n.ipynb")
@@ -214,7 +214,7 @@ WRONG = [{"id": "No Id"}, {"id": 3}, {"values": []}, {"verdict": "true"}, {"part
 
 @pytest.mark.parametrize("change", WRONG)
 def test_a_finding_that_is_none_is_named_with_its_cell_and_the_rest_is_kept(tmp_path, change):
-    shown = [nbformat.v4.new_output("display_data", {evidence.MIME: each}) for each in (finding("a.good"), finding("a.bad") | change, finding("a.last"))]
+    shown = [nbformat.v4.new_output("display_data", {evidence.findings.MIME: each}) for each in (finding("a.good"), finding("a.bad") | change, finding("a.last"))]
     cells = [nbformat.v4.new_markdown_cell("x"), nbformat.v4.new_code_cell("note", metadata={"tags": ["papermill-error-cell-tag"]}), nbformat.v4.new_code_cell("x", outputs=shown)]
     (tmp_path / "n.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
     found, [(cell, why)] = record.findings(tmp_path / "n.ipynb")
@@ -222,7 +222,7 @@ def test_a_finding_that_is_none_is_named_with_its_cell_and_the_rest_is_kept(tmp_
 
 
 def test_a_finding_that_is_no_object_is_named(tmp_path):
-    cells = [nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("display_data", {evidence.MIME: "text"})])]
+    cells = [nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("display_data", {evidence.findings.MIME: "text"})])]
     (tmp_path / "n.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
     assert record.findings(tmp_path / "n.ipynb") == ({}, [(1, "the finding text is not as the schema says: the whole: 'text' is not of type 'object'")])
 
@@ -247,7 +247,7 @@ def test_another_verdict_or_part_is_another_digest_and_another_sentence_of_a_tim
 
 
 def digest(varies=("seconds", "ms"), **changes):
-    return evidence.digest(asdict(stated(varies=varies, **changes)))
+    return evidence.findings.digest(asdict(stated(varies=varies, **changes)))
 
 
 def test_each_finding_of_a_record_has_the_digest_of_what_it_holds_and_a_portable_one_its_own(tmp_path):
@@ -256,7 +256,7 @@ def test_each_finding_of_a_record_has_the_digest_of_what_it_holds_and_a_portable
     again = record.read(record.keep(tmp_path / "recorded", "h100", RUN, kept, tmp_path))["findings"]
     assert again[0]["values"] == {"n": 1, "place": "<checkout>/lib"}
     for each in (*kept, *again):
-        assert each["digest"] == evidence.digest(each)
+        assert each["digest"] == evidence.findings.digest(each)
     assert kept[0]["digest"] != again[0]["digest"]
 
 
@@ -264,16 +264,16 @@ def test_each_finding_of_a_record_has_the_digest_of_what_it_holds_and_a_portable
                                   for path in sorted((record.REPOSITORY / "notebooks").glob("0[0-7]-*.ipynb"))])
 def test_two_runs_on_one_machine_agree_in_all_their_findings(cells, findings, name):
     """The report's kernel and this process, of another hash seed, in another order."""
-    again = {id: evidence.digest(asdict(each)) for id, each in of(cells(name).after[-1]).items()}
+    again = {id: evidence.findings.digest(asdict(each)) for id, each in of(cells(name).after[-1]).items()}
     assert again == {id: each["digest"] for id, each in findings.items() if each["notebook"] == name}
 
 
-@given(some.lists(some.tuples(some.sampled_from(["1a", "1b", None]), some.sampled_from([*evidence.TIERS, None])), max_size=8))
+@given(some.lists(some.tuples(some.sampled_from(["1a", "1b", None]), some.sampled_from([*evidence.parts.TIERS, None])), max_size=8))
 def test_the_strongest_tier_decides_and_of_equals_the_last(stated):
     found = [finding(f"f.{i}", claim, tier) for i, (claim, tier) in enumerate(stated)]
     decided = claims.decide(found)
     assert list(decided) == list(claims.ledger())
-    rank = [*evidence.TIERS, None].index
+    rank = [*evidence.parts.TIERS, None].index
     for claim in ("1a", "1b"):
         about = [each for each in found if each["claim"] == claim]
         best = min((rank(each["tier"]) for each in about), default=None)
@@ -296,5 +296,5 @@ def test_a_claim_that_any_machine_decided_on_sm12x_needs_no_spark_any_more():
 @pytest.mark.parametrize("tiers, listed", [(["reported"], False), (["reported", "compiled"], True), (["sm12x"], False), (["gpu"], True), ([], False)])
 def test_what_only_others_reported_is_nothing_that_a_spark_decides(tiers, listed):
     parts = [{"says": tier, "holds": True, "tier": tier, "sources": []} for tier in tiers]
-    weakest = max(tiers, key=evidence.TIERS.index, default=None)
+    weakest = max(tiers, key=evidence.parts.TIERS.index, default=None)
     assert bool(len(scoreboard.on_a_spark([finding("a.b", "1b", weakest) | {"parts": parts}]))) == listed

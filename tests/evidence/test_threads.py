@@ -21,7 +21,7 @@ def seven(cells):
 
 
 def test_every_thread_is_there_once_with_days_in_order(table):
-    assert table["id"].is_unique and len(threads.links()) == len(table) + len(threads.pages())
+    assert table["id"].is_unique and len(threads.links()) == len(table) + len(threads.PAGES)
     for row in table.itertuples():
         opened, newest = date.fromisoformat(row.opened), date.fromisoformat(row.newest)
         assert opened <= newest <= date.fromisoformat(threads.NEWEST_POST), row.id
@@ -60,11 +60,11 @@ def test_a_size_of_a_later_form_is_not_one_of_march(table):
 
 def test_timeline_has_each_state_once_in_its_legend_and_short_labels(table):
     some = table[table["state"] != "not found"]
-    drawn = threads.timeline(some, threads.releases())
+    drawn = threads.timeline(some, threads.RELEASES)
     named = [trace.name for trace in drawn.data if trace.showlegend]
     assert sorted(named) == sorted(some["state"].unique())
     labels = [label for trace in drawn.data if trace.mode == "markers+text" for label in trace.text]
-    assert len(labels) == len(threads.releases()) and max(map(len, labels)) <= 10
+    assert len(labels) == len(threads.RELEASES) and max(map(len, labels)) <= 10
 
 
 def states(five, **changes):

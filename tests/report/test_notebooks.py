@@ -8,7 +8,7 @@ import pytest
 from lib import evidence
 from lib.evidence import claims, parts
 from lib.instruments import devices
-from lib.report import machines
+from lib.report import comparison
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -22,7 +22,7 @@ def test_every_notebook_states_findings(report, findings):
 
 def test_what_a_finding_says_follows_from_its_parts(findings):
     for id, finding in findings.items():
-        found = [evidence.Part(each["holds"], each["tier"], tuple(each["sources"])) for each in finding["parts"]]
+        found = [evidence.parts.Part(each["holds"], each["tier"], tuple(each["sources"])) for each in finding["parts"]]
         assert bool(finding["claim"]) == bool(finding["verdict"]), id
         if finding["claim"]:
             assert found and (finding["verdict"], finding["tier"]) == (parts.verdict_of(found), parts.tier_of(found)), id
@@ -53,6 +53,6 @@ def test_08_the_scoreboard(report):
     index, board = ((report / "report" / f"{name}.html").read_text() for name in ("index", "10-scoreboard"))
     for page in (index, board):
         assert all(f'id="claim-{claim}"' in page for claim in claims.ledger()) and 'class="verdict open"' not in page
-        assert all(f'href="machine-{path.name}.html"' in page for path in machines.recorded())
+        assert all(f'href="machine-{path.name}.html"' in page for path in comparison.recorded())
     assert f"{len(claims.ledger())} claims" in index and "Not everything ran" not in index
     assert (report / "report.zip").stat().st_size < 12e6

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lib.errors import CollectionError
-from lib.report import commands, machines, record
+from lib.report import commands, comparison, record
 from lib.subjects import tensorrt_llm, wheels
 from tests.conftest import command
 from tests.evidence.test_findings import RUN, finding
 from tests.report.test_runner import GOOD, kernels_of, run
 from tests.subjects.test_wheels import index  # noqa: F401 (a fixture)
 
-RECORDED = machines.recorded()
+RECORDED = comparison.recorded()
 
 
 def keep(folder, name="h100", found=None, run=RUN):
@@ -152,7 +152,7 @@ def test_where_the_index_never_answers_the_rest_is_not_asked_for_and_an_interrup
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_a_committed_recording_is_small_provenanced_and_of_no_machine_path(path):
     assert [each.name for each in path.iterdir()] == ["evidence.json"]
-    kept = machines.read(path)
+    kept = comparison.read(path)
     assert (path / "evidence.json").stat().st_size <= record.LARGEST and kept["run"]["name"] == path.name
     assert all(each["recorded"] for each in kept["findings"])
     for each in kept["findings"]:

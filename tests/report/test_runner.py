@@ -350,7 +350,7 @@ def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(words, said):
 
 def test_an_invalid_finding_costs_itself_and_not_the_run(notebooks, tmp_path):
     """One without a beat, and one whose id another notebook has: named by cell, on the page and in the evidence, and the rest is published."""
-    bad = "from IPython.display import display\nfrom lib import evidence\ndisplay({evidence.MIME: {'id': 'bad.one'}, 'text/plain': 'its text'}, raw=True)"
+    bad = "from IPython.display import display\nfrom lib import evidence\ndisplay({evidence.findings.MIME: {'id': 'bad.one'}, 'text/plain': 'its text'}, raw=True)"
     folder = notebooks(_01_good=GOOD, _02_twice=["# Twice", GOOD[2].replace("01-good", "02-twice")], _03_bad=["# Bad", bad])
     done, said = run(folder, tmp_path / "out", "report"), ["the finding good.one is that of 01-good, too", "the finding bad.one is not as the schema says"]
     assert done.returncode == 1 and f"FAILED 02-twice, cell 2: {said[0]}" in done.stdout and f"FAILED 03-bad, cell 2: {said[1]}" in done.stdout

@@ -264,7 +264,7 @@ def test_the_line_of_a_bug_follows_the_verdict_and_the_values(bug, findings):
     decided = claims.decide(list(findings.values()))[bug["claim"]]
     said = scoreboard.line(bug, decided)
     assert said != decided["summary"], "this run's verdict has no words in bugs.toml, or they name a value that is gone"
-    other = next(verdict for verdict in evidence.VERDICTS if verdict != decided["verdict"] and verdict in bug["line"])
+    other = next(verdict for verdict in evidence.findings.VERDICTS if verdict != decided["verdict"] and verdict in bug["line"])
     assert scoreboard.line(bug, decided | {"verdict": other}) != said
     assert scoreboard.line(bug, decided | {"verdict": "untested"}) == decided["summary"]
 
@@ -479,7 +479,7 @@ def hostile(tmp_path):
         output("display_data", {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>window.pwned=6</script></svg>"}),
         output("display_data", {PLOTLY: figure, "text/html": f"<table><tr><td>{HOSTILE}</td></tr></table>"}),
         output("display_data", {PLOTLY: {"data": "not a chart"}, "text/html": "<table><tr><td>its table</td></tr></table>"}),
-        output("display_data", {evidence.MIME: finding("hostile.one", "1a") | {"summary": HOSTILE, "sources": [HOSTILE, "javascript:alert(1)"], "parts": [
+        output("display_data", {evidence.findings.MIME: finding("hostile.one", "1a") | {"summary": HOSTILE, "sources": [HOSTILE, "javascript:alert(1)"], "parts": [
             {"says": HOSTILE, "holds": True, "tier": "executed", "sources": [HOSTILE]}],
                                                                               "values": {"text": f"</pre>{HOSTILE}"}}}),
         output("error", ename=HOSTILE, evalue=HOSTILE, traceback=[HOSTILE])]

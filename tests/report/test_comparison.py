@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from lib import evidence
 from lib.evidence import claims
-from lib.report import comparison, machines, record
+from lib.report import comparison, record
 from tests.evidence.test_findings import RUN, finding
 from tests.report.test_runner import GOOD, run
 
@@ -50,7 +50,7 @@ def test_a_file_that_cannot_be_shown_is_refused_by_name_and_the_rest_is_shown(tm
     text, why = BAD[name]
     (tmp_path / name).mkdir()
     (tmp_path / name / "evidence.json").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    shown, refused = machines.gather([written(tmp_path, "one", "A"), tmp_path / name, written(tmp_path, "two", "B")])
+    shown, refused = comparison.gather([written(tmp_path, "one", "A"), tmp_path / name, written(tmp_path, "two", "B")])
     assert [each.label for each in shown] == ["A", "B"]
     [(path, reason)] = refused
     assert name in path and name in reason and why in reason and len(reason) <= 300 and str(tmp_path) not in reason
@@ -59,16 +59,16 @@ def test_a_file_that_cannot_be_shown_is_refused_by_name_and_the_rest_is_shown(tm
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    shown, refused = machines.gather([tmp_path / "nowhere", tmp_path / "folder", tmp_path / "pipe"])
+    shown, refused = comparison.gather([tmp_path / "nowhere", tmp_path / "folder", tmp_path / "pipe"])
     assert not shown and [reason[:11] for _, reason in refused] == ["there is no"] * 3
 
 
 def test_machines_of_one_name_are_told_apart_and_one_run_is_shown_once(tmp_path):
     names = ["h100", "H100", "this machine", "", "\u202eGB10\n\x00", "x" * 300, "../..", "h100 (2)"]
     paths = [written(tmp_path, str(i), name, commit=str(i)) for i, name in enumerate(names)]
-    shown, refused = machines.gather([*paths, paths[0]])
+    shown, refused = comparison.gather([*paths, paths[0]])
     assert len(shown) == len(names) and not refused
-    assert len({each.label.casefold() for each in shown} | {machines.HERE}) == len(names) + 1
+    assert len({each.label.casefold() for each in shown} | {comparison.HERE}) == len(names) + 1
     assert len({each.page.casefold() for each in shown}) == len(names)
     assert all(each.label.isprintable() and len(each.label) <= 50 and "/" not in each.page and ".." not in each.page[:10] for each in shown)
     assert shown[0].label == "h100" and shown[1].label == "H100 (2)"
@@ -77,7 +77,7 @@ def test_machines_of_one_name_are_told_apart_and_one_run_is_shown_once(tmp_path)
 def test_recorded_runs_are_found_in_order_and_hidden_folders_are_not(tmp_path):
     for name in ("h200", "h100", ".old"):
         written(tmp_path, name)
-    assert [path.name for path in machines.recorded(tmp_path)] == ["h100", "h200"] and machines.recorded(tmp_path / "no") == []
+    assert [path.name for path in comparison.recorded(tmp_path)] == ["h100", "h200"] and comparison.recorded(tmp_path / "no") == []
 
 
 def test_other_machines_are_given_by_their_paths_in_one_text_or_else_are_the_recorded_ones(tmp_path):
@@ -85,7 +85,7 @@ def test_other_machines_are_given_by_their_paths_in_one_text_or_else_are_the_rec
     shown = comparison.runs(mine, f"{path}{os.pathsep}{tmp_path / 'x'}")
     assert [each.label for each in shown.others] == ["H200"] and len(shown.refused) == len(shown.compared) == 1
     assert comparison.runs(mine, "").others == []
-    assert [each.label for each in comparison.runs(mine).others] == [path.name for path in machines.recorded()]
+    assert [each.label for each in comparison.runs(mine).others] == [path.name for path in comparison.recorded()]
 
 
 VALUES = some.recursive(some.none() | some.booleans() | some.integers(0, 3) | some.sampled_from(["a", "b"]),
@@ -93,11 +93,11 @@ VALUES = some.recursive(some.none() | some.booleans() | some.integers(0, 3) | so
 FINDINGS = some.lists(some.builds(
     lambda id, claim, tier, verdict, values: finding(f"f.{id}", claim, tier, verdict) | {"values": {"v": values}},
     some.integers(0, 6), some.sampled_from(["1a", "1b", None]), some.sampled_from(["gpu", "compiled", "inspected", "executed"]),
-    some.sampled_from(evidence.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
+    some.sampled_from(evidence.findings.VERDICTS), VALUES), max_size=6, unique_by=lambda each: each["id"])
 
 
 def side(findings, commit="c", **more):
-    return machines.here({"run": RUN | {"commit": commit} | more, "findings": findings})
+    return comparison.runs({"run": RUN | {"commit": commit} | more, "findings": findings}, "").here
 
 
 @given(FINDINGS, FINDINGS)
@@ -136,7 +136,7 @@ def test_a_byte_that_a_compiler_gave_otherwise_is_found_and_a_time_is_not(change
 def test_a_claim_that_one_machine_lacks_is_not_called_another_verdict():
     found = comparison.compare(side([finding(claim="1a")]), side([finding("c.d", "1b", "gpu")]))
     assert found.claims == {"1a": "missing", "1b": "missing"}
-    here, there = side([finding(claim="1a")]), machines.Machine("h", "h", RUN, [])
+    here, there = side([finding(claim="1a")]), comparison.Machine("h", "h", RUN, [])
     html = comparison.html("apart", comparison.Runs(here, [there], [comparison.compare(here, there)], [])).data
     assert "No finding on one of them" in html and "≠" not in html
 
@@ -157,7 +157,7 @@ def test_beside_an_older_run_only_what_both_name_is_compared(theirs, steady, exp
 
 
 def test_an_older_run_is_said_to_be_older_where_it_is_shown():
-    here, old, new = side([finding(claim="1a")]), machines.Machine("old one", "o", RUN | OLDER, [finding(claim="1a")]), machines.Machine("new one", "n", RUN, [])
+    here, old, new = side([finding(claim="1a")]), comparison.Machine("old one", "o", RUN | OLDER, [finding(claim="1a")]), comparison.Machine("new one", "n", RUN, [])
     shown = comparison.Runs(here, [old, new], [comparison.compare(here, each) for each in (old, new)], [])
     words = [" ".join(comparison.html(part, shown).data.split()) for part in ("claims", "apart")]
     assert "old one was recorded by an older form" in words[0] and "new one was recorded" not in words[0]
