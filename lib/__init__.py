@@ -3,7 +3,8 @@
 errors, cache          the one error, and the one content-addressed cache
 workers                many independent questions side by side
 subjects/              what is examined: wheels, TensorRT-LLM, patches, models, parameters
-instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, devices, driver, timing, probes
+instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, images and what loads, devices,
+                       driver, timing, probes
 evidence/              how a finding is stated: findings, claims, figures, tables, threads
 bug1_shared_memory/    notebook 01: tiles, CUTLASS's byte counts, GEMMs on a GPU
 bug2_kv_cache/         notebook 02: a model of the block manager, pools, copies on a GPU
@@ -12,7 +13,7 @@ bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a rea
 bug5_attention/        notebook 05: routing, instruction sets, the fallback
 fit/                   notebook 06: models in memory, rooflines, the explorer
 report/                machinery: commands, runner, evidence.json, scoreboard, site
-doctor/                stands by itself: which of the bugs an installation has
+doctor/                stands by itself: which bugs an installation has, what of it loads here
 overlay/               stands by itself: patches on an installed package, no file of it changed
 environment/           stands by itself: makes the environment of the commands
 

@@ -2,7 +2,8 @@
 
 By reading files, with the standard library only: `places` finds what is installed, `text` and
 `conditions` read it, `rules` judge it by the patterns of rules.toml, `releases` knows since when a
-fix is in, `examine` puts it together. Nothing here imports what it examines.
+fix is in, `examine` puts it together. `libraries` has the packages that hold CUDA code, and how
+each gets onto the GPU. Nothing here imports what it examines.
 """
 
 from collections import namedtuple

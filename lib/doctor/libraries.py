@@ -7,7 +7,6 @@ device code in them (`lib.instruments.images`, `loading`: two modules of the sta
 import json
 import os
 import re
-import stat
 import sys
 from collections import Counter, namedtuple
 from itertools import islice
@@ -21,7 +20,7 @@ from .places import WHERE
 from .text import MOST_ENTRIES, Source
 
 NAMED = re.compile(r"\.so[.\d]*$|\.cubin$|\.fatbin$")
-LARGEST_RECORD, MOST_SEARCHED = 1 << 26, 1 << 30  # bytes
+LARGEST_RECORD, MOST_SEARCHED = 1 << 26, 1 << 29  # bytes
 # A file with device code, or a folder of cubins that are for the same: its path, how many files,
 # how it gets onto the GPU (`loading.Answer`; of one that is damaged, the error), and of how many
 # fatbins, which a driver takes one image of each, the same is true.
@@ -31,20 +30,30 @@ Package = namedtuple("Package", "name version root libraries")
 
 def packages(folders, sm, driver):
     """What is in this Python's folders, and in those named, with device code (list of Package)."""
-    inside = [each for folder in folders for pattern in ("", *WHERE["inside"])
-              for each in ([folder] if not pattern else sorted(folder.glob(pattern)))]
     found, seen, judge = [], set(), Judge(sm, driver)
-    for folder in (*map(Path, filter(os.path.isdir, sys.path)), *inside):
-        infos = sorted(folder.glob("*.dist-info"))
-        groups = [(*info.name[:-10].partition("-")[::2], folder, files(info)) for info in infos]
-        if not infos and folder in folders:
-            groups = [(folder.name, "", folder, walked(folder))]
-        for name, version, root, names in groups:
-            paths = [path for path in names if NAMED.search(path) and path not in seen]
-            seen.update(paths)
-            if libraries := judge.libraries(paths):
-                found.append(Package(name.replace("_", "-"), version, str(root), libraries))
+    for name, version, root, names in distributions(folders):
+        paths = [path for path in names if NAMED.search(path) and path not in seen
+                 and "\0" not in path and os.path.isfile(path)]
+        seen.update(paths)
+        if held := judge.libraries(paths):
+            found.append(Package(name, version, str(root), held))
     return sorted(found, key=lambda package: package.name.lower())
+
+
+def distributions(folders):
+    """Name, version, folder and files of what is installed (iterable of tuple); of a named folder
+    that has no distribution in it, its own files."""
+    places = [[Path(folder)] for folder in sys.path if os.path.isdir(folder)]
+    places += [[folder, *(each for pattern in WHERE["inside"] for each in folder.glob(pattern))]
+               for folder in folders]
+    for inside in places:
+        once = {os.path.realpath(folder): folder for folder in reversed(inside)}  # lib64 is lib
+        infos = [info for folder in once.values() for info in sorted(folder.glob("*.dist-info"))]
+        for info in infos:
+            name, _, version = info.name[:-10].partition("-")
+            yield name.replace("_", "-"), version, info.parent, files(info)
+        if not infos and inside[0] in folders:
+            yield inside[0].name, "", inside[0], walked(inside[0])
 
 
 def files(info):
@@ -86,8 +95,7 @@ class Judge:
         found, cubins = [], {}
         for path in paths:
             try:
-                size = os.stat(path)
-                held = self.held(path, size.st_size) if stat.S_ISREG(size.st_mode) else []
+                held = self.held(path)
             except (OSError, CollectionError) as error:
                 what = getattr(error, "what", None) or f"{path} cannot be read: {error.strerror}"
                 found.append(Library(path, 1, None, what))
@@ -101,16 +109,18 @@ class Judge:
         return found + [Library(folder, len(held), self.how(held[:1]), "")
                         for (folder, _), held in cubins.items()]
 
-    def held(self, path, size):
+    def held(self, path):
         """The images of a file: where none loads, also those outside of the usual sections."""
         with open(path, "rb") as file:
             if file.read(4) not in (images.ELF, images.MAGIC[:4]):
                 return []
             held = images.read(file)
-            if held and size < MOST_SEARCHED - self.searched and not self.how(held).image:
-                self.searched += size
-                file.seek(0)
-                held = images.scan(file, path)
+            if held and held[0].section and not self.how(held).image:
+                size = os.path.getsize(path)
+                if self.searched + size <= MOST_SEARCHED:
+                    self.searched += size
+                    file.seek(0)
+                    held = images.scan(file, path)
         return held
 
     def how(self, held):

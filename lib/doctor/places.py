@@ -34,7 +34,7 @@ def gpu():
     for line in said.splitlines():
         name, capability, driver = [*line.rsplit(", ", 2), "", ""][:3]
         if sm := architecture(capability):
-            return name, sm, driver
+            return name, sm, driver if re.fullmatch(r"\d{3}(\.\d+)*", driver) else None
     return "nvidia-smi names no GPU with a compute capability", None, None
 
 

@@ -2,7 +2,7 @@
 
 Nothing is unpacked, and nothing but the standard library is used, as the doctor has no other (so no
 pyelftools here). NVIDIA documents no fatbin: the layout, and the flags of a and f, are what ptxas
-and fatbinary 13.2 write for each of their targets; `cuobjdump` holds it against NVIDIA's reader.
+and fatbinary 13.2 write for each of their targets; `lib.survey.cuobjdump` asks NVIDIA's reader.
 Not seen is machine code that lies in a file as plain data, as TensorRT-LLM's attention kernels do.
 """
 

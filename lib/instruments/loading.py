@@ -1,6 +1,6 @@
 """Whether a driver loads one of some images on a GPU, by NVIDIA's rules (loading.toml).
 
-The standard library alone: the doctor uses it. `refusals` holds the rules against a driver.
+The standard library alone: the doctor uses it. `lib.survey.refusals` asks a driver the same.
 """
 
 import re

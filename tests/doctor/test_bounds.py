@@ -132,7 +132,7 @@ def test_no_escape_reaches_programs_or_the_error_stream(hostile, capsys):
 
 def make(*variables, **environment):
     own = {name: value for name, value in os.environ.items()
-           if name not in ("D", "GPU", "TRTLLM_SRC", "MAKEFLAGS")}
+           if name not in ("D", "GPU", "DRIVER", "TRTLLM_SRC", "MAKEFLAGS")}
     return subprocess.run(["make", "-s", "doctor", f"PYTHON={sys.executable} -S", *variables], cwd=ROOT,
                           capture_output=True, text=True, env=own | environment)
 
@@ -156,7 +156,7 @@ def test_make_passes_values_as_they_are(tmp_path):
     assert done.returncode == 0 and f"D={tmp_path}: nothing is there" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", ("GPU", "D", "TRTLLM_SRC"))
+@pytest.mark.parametrize("name", ("GPU", "D", "DRIVER", "TRTLLM_SRC"))
 def test_make_executes_nothing(tmp_path, name):
     for value in ("$(touch {})", "/none; touch {}", "`touch {}`", '"; touch {}; "', "$(shell touch {})", "'"):
         value = value.format(tmp_path / "x")
