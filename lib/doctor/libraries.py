@@ -22,8 +22,9 @@ from .text import MOST_ENTRIES, Source
 NAMED = re.compile(r"\.so[.\d]*$|\.cubin$|\.fatbin$")
 LARGEST_RECORD, MOST_SEARCHED = 1 << 26, 1 << 29  # bytes
 # A file with device code, or a folder of cubins that are for the same: its path, how many files,
-# how it gets onto the GPU (`loading.Answer`; of one that is damaged, the error), and of how many
-# fatbins, which a driver takes one image of each, the same is true.
+# how it gets onto the GPU (`loading.Answer`; of one that is damaged, the error), and how many of
+# its fatbins get there in which way. The way of most that load is its own: libtorch_cuda.so of
+# torch 2.14.1 has 475, of which 474 hold sm_120, and one sm_121a.
 Library = namedtuple("Library", "path files answer error fatbins", defaults=("", {}))
 Package = namedtuple("Package", "name version root libraries")
 
@@ -104,8 +105,11 @@ class Judge:
                 key = os.path.dirname(path), held[0].target
                 cubins.setdefault(key, []).append(held[0])
             elif held:
-                parts = [self.how(part).how for part in loading.fatbins(held)]
-                found.append(Library(path, 1, self.how(held), "", Counter(parts)))
+                parts = [self.how(part) for part in loading.fatbins(held)]
+                ways = Counter(each.how for each in parts)
+                usual = max(filter(ways.get, loading.HOW[:3]), key=ways.get, default="")
+                answer = next((each for each in parts if each.how == usual), self.how(held))
+                found.append(Library(path, 1, answer, "", ways))
         return found + [Library(folder, len(held), self.how(held[:1]), "")
                         for (folder, _), held in cubins.items()]
 

@@ -9,7 +9,7 @@ import pytest
 from lib.doctor import libraries
 from tests.conftest import ROOT
 from tests.doctor.test_doctor import doctor
-from tests.instruments.fatbins import cubin, elf, entry, library
+from tests.instruments.fatbins import cubin, elf, entry, fatbin, library
 
 PTX80, SM90A, SM120, SM120F, SM121 = entry("ptx", 80, isa="8.7"), entry("cubin", 90, "a"), entry("cubin", 120), entry("cubin", 120, "f"), entry("cubin", 121)
 NEW = entry("ptx", 90, isa="9.2")
@@ -129,6 +129,15 @@ def test_where_nothing_loads_by_its_sections_the_whole_file_is_searched(tmp_path
     hidden = elf([(".nv_fatbin", library(SM90A)[64 + 64:64 + 64 + 16 + 128]), (".cask_resource", library(SM121)[128:128 + 144])])
     folder = installed(tmp_path / "x", {"a-1": {"a/a.so": hidden}})
     assert table(folder, **bare)[1] == {"a": ["native"]}
+
+
+def test_a_library_is_told_by_most_of_its_fatbins_that_load(tmp_path):
+    many = elf([(".nv_fatbin", fatbin(SM120) * 5 + fatbin(SM121) * 2 + fatbin(SM90A) * 9)])
+    package, = libraries.packages([installed(tmp_path / "x", {"a-1": {"a/a.so": many}})], 121, "580")
+    held, = package.libraries
+    assert held.answer.how == "same family" and held.fatbins == {"same family": 5, "native": 2, "nothing loads": 9}
+    package, = libraries.packages([tmp_path / "x"], 90, "580")
+    assert package.libraries[0].answer.how == "native" and package.libraries[0].fatbins == {"native": 9, "nothing loads": 7}
 
 
 def test_a_name_that_says_what_to_do_and_long_lists(tmp_path):
