@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lib import cache
 from lib.errors import CollectionError
 
-TICK, QUIET, WAIT = 0.1, 1, 10  # s: between looks, until progress is shown, for who is not there
+TICK, QUIET, WAIT = 0.1, 1, 20  # s: between looks, until progress is shown, for who is not there
 TRIES = 3  # of a question whose process dies
 FAR = 200  # questions under way on a cluster
 ROOT = cache.PACKAGE.parent
@@ -261,8 +261,11 @@ def progress(title, total):
     of notebooks, which names the cell, as a headless run does not."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     cell = getattr(shell, "get_parent", dict)().get("metadata", {})
-    bar = Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   console=Console(force_jupyter=False, force_terminal=True), auto_refresh=False,
+    # JupyterLab leaves the end of a line that had more characters, with its codes: blanks, here.
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn(" " * 9))
+    console = Console(force_jupyter=False, force_terminal=True, color_system=None)
+    bar = Progress(*columns, console=console, auto_refresh=False,
                    disable=not (sys.stdout.isatty() or "cellId" in cell))
     task, began = bar.add_task(title, total=total), time.monotonic()
 

