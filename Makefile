@@ -22,6 +22,7 @@ help:
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
 	@echo "make soak SECONDS=600           kill, fill and corrupt runs at random, and see that the last report stays"
+	@echo "CLUSTER=tcp://machine:8786      before or behind any of these: a Dask cluster answers what many machines can (see README)"
 	@echo "SM12X_START_TIMEOUT=1200        before any of these: the seconds that a kernel may take to start, 600 if unset"
 	@echo "make clean                      remove what was built here; the cache of downloads stays"
 

@@ -4,7 +4,6 @@
 the cache: an answer is looked for here, asked there if it is not held, kept here, and read here.
 """
 
-import concurrent.futures as futures
 import ctypes
 import os
 import platform
@@ -14,9 +13,10 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 
 import psutil
 from rich.console import Console
@@ -25,11 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lib import cache
 from lib.errors import CollectionError
 
-TICK, QUIET, WAIT = 0.1, 1, 10  # s: between looks, until progress is shown, for who is not there
+TICK, QUIET, WAIT = 0.1, 1, 20  # s: between looks, until progress is shown, for who is not there
 TRIES = 3  # of a question whose process dies
 FAR = 200  # questions under way on a cluster
 ROOT = cache.PACKAGE.parent
 MAKERS = ("lib", "patches", "probes", "requirements.txt")  # what makes answers
+KEPT = (".pyc", ".json")  # what does not: JSON is kept data, and an input where an answer needs it
 
 # What one question came to: an answer, or the error (`CollectionError`) that it ended with.
 Outcome = namedtuple("Outcome", "question answer error")
@@ -47,13 +48,14 @@ def ask(function, questions, title, processes=False, at_once=None):
     that fails with a `CollectionError` costs itself alone; any other error ends all, and is raised.
     An interrupt ends what was begun here; a worker ends its question, and keeps the answer.
     """
-    address, before, threads = os.environ.get("CLUSTER"), children(), []
+    address, threads = os.environ.get("CLUSTER"), []
     at_once = FAR if address else at_once or os.cpu_count() or 1
     with cluster(address) if address else machine(processes) as (one, watch):
+        before = children()
         pool = futures.ThreadPoolExecutor(
             at_once, initializer=lambda: threads.append(threading.current_thread()))
-        asked = pending = [pool.submit(one, function, question) for question in questions]
         try:
+            asked = pending = [pool.submit(one, function, question) for question in questions]
             with progress(title, len(asked)) as show:
                 while pending:
                     done, pending = futures.wait(pending, TICK, futures.FIRST_EXCEPTION)
@@ -64,27 +66,7 @@ def ask(function, questions, title, processes=False, at_once=None):
             return [each.result() for each in asked]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop([each for each in asked if not each.done()], threads, before)
-
-
-def children():
-    """The processes below this one (set of psutil.Process)."""
-    return set(psutil.Process().children(recursive=True))
-
-
-def stop(pending, threads, before):
-    """Interrupt threads and the processes begun since, then kill, until nothing is pending."""
-    pending = pending and futures.wait(pending, TICK).not_done
-    for thread in filter(threading.Thread.is_alive, threads if pending else ()):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
-    for each, seconds in ((signal.SIGINT, 5), *[(signal.SIGKILL, 1)] * 60):
-        if not pending:
-            break
-        for child in children() - before:
-            with suppress(psutil.Error):
-                child.send_signal(each)
-        pending = futures.wait(pending, seconds).not_done
+            stop(threads, before)
 
 
 def here(function, question):
@@ -97,31 +79,33 @@ def here(function, question):
 
 def apart(function, question):
     """`here`, in a process of its own, which hears an interrupt only while it answers."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         return here(function, question)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
 def died(question, what):
     """The `Outcome` of a question that ends the processes that are asked it."""
-    return Outcome(question, None, CollectionError(
-        f"{question}: {what}", "give it more memory, or ask fewer at once"))
+    error = CollectionError(f"{question}: {what}", "give it more memory, or ask fewer at once")
+    return Outcome(question, None, error)
 
 
 @contextmanager
 def machine(processes):
     """How a question is asked on this machine: a function like `here`, and one for each look."""
     pools, idle = [], []
+    if processes:
+        resource_tracker.ensure_running()  # its start would unblock what a thread blocks
 
     def one(function, question):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a process starts as its thread
         for _ in range(TRIES):
             try:
                 pool = idle.pop()
             except IndexError:
-                ignore = signal.signal, (signal.SIGINT, signal.SIG_IGN)
-                pool = futures.ProcessPoolExecutor(1, get_context("spawn"), *ignore)
+                pool = futures.ProcessPoolExecutor(1, get_context("spawn"))
                 pools.append(pool)
             with suppress(BrokenProcessPool):
                 outcome = pool.submit(apart, function, question).result()
@@ -134,6 +118,38 @@ def machine(processes):
     finally:
         for pool in pools:
             pool.shutdown()
+
+
+def children():
+    """The processes below this one (set of psutil.Process)."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def alive(threads, seconds):
+    """The threads that still run after some seconds (list of threading.Thread)."""
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0, end - time.monotonic()))
+    return [thread for thread in threads if thread.is_alive()]
+
+
+def stop(threads, before):
+    """Interrupt threads that run, and the processes begun since, then kill, until none runs."""
+    def send(what):
+        for child in children() - before:
+            with suppress(psutil.Error):
+                child.send_signal(what)
+
+    if not (running := alive(threads, TICK)):
+        return
+    for thread in running:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
+    for each, seconds in ((signal.SIGINT, 5), *[(signal.SIGKILL, 1)] * 60):
+        send(each)
+        if not alive(running, seconds):
+            break
+    send(signal.SIGKILL)  # what was just being started
 
 
 class NotHeld(Exception):
@@ -151,7 +167,7 @@ def identity():
     """What the answers of this process depend on (str)."""
     paths = [path for name in MAKERS for path in (ROOT / name, *ROOT.joinpath(name).rglob("*"))]
     files = {str(path.relative_to(ROOT)): cache.hashed(path)
-             for path in paths if path.is_file() and path.suffix != ".pyc"}
+             for path in paths if path.is_file() and path.suffix not in KEPT}
     return f"version {cache.digest(files)[:12]} on {platform.machine()}"
 
 
@@ -160,22 +176,22 @@ LOADED = identity()
 
 def unlike(theirs):
     """On a worker: why it cannot answer for a process of that `identity` (str; empty: it can)."""
+    place = f"{ROOT} on {socket.gethostname()}"
     mine = LOADED if identity() == LOADED else "changed since it started"
-    same = mine == theirs
-    return "" if same else f"{ROOT} on {socket.gethostname()} is {mine}, and not {theirs}"
+    return "" if mine == theirs else f"{place} is {mine}, and not {theirs}"
 
 
-def refusal(why):
-    """The error of a worker that is `unlike` this process."""
-    return CollectionError(f"a worker is refused: {why}", "bring its clone to the version of this "
-                           "one (git pull), and start it there again: .venv/bin/dask worker ...")
+def refusal(worker, why):
+    """The error of a worker that cannot answer."""
+    return CollectionError(f"the worker {worker} is refused: {why}", "bring its clone to the "
+                           "version of this one (git pull), and start it there again")
 
 
 def answer(function, question, theirs):
     """On a worker: the error that a question ended with, and the entries that answer it."""
     os.environ.pop("CLUSTER", None)
     if why := unlike(theirs):
-        raise refusal(why)
+        raise refusal("that was asked", why)
     made = []
     cache.HAD.set(lambda *asked: made.append(cache.entry(*asked)) or made[-1])
     error = here(function, question).error
@@ -186,7 +202,7 @@ def answer(function, question, theirs):
 def cluster(address):
     """How a question is asked on a Dask cluster: a function like `here`, and one for each look.
 
-    A CollectionError if there is no scheduler, no worker, or one that has to `refuse`.
+    A CollectionError if there is no scheduler, no worker, or one that is `unlike` this process.
     """
     from distributed import Client, KilledWorker
     from distributed.comm import get_address_host_port
@@ -235,7 +251,7 @@ def cluster(address):
         watch()
         for worker, why in client.run(unlike, LOADED, on_error="return").items():
             if why:
-                raise refusal(f"{worker}: {why}")
+                raise refusal(worker, why)
         yield one, watch
 
 
@@ -245,10 +261,12 @@ def progress(title, total):
     of notebooks, which names the cell, as a headless run does not."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     cell = getattr(shell, "get_parent", dict)().get("metadata", {})
-    seen = sys.stdout.isatty() or "cellId" in cell
-    console = Console(force_jupyter=False, force_terminal=True)
-    bar = Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   console=console, auto_refresh=False, disable=not seen)
+    # JupyterLab leaves the end of a line that had more characters, with its codes: blanks, here.
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn(" " * 9))
+    console = Console(force_jupyter=False, force_terminal=True, color_system=None)
+    bar = Progress(*columns, console=console, auto_refresh=False,
+                   disable=not (sys.stdout.isatty() or "cellId" in cell))
     task, began = bar.add_task(title, total=total), time.monotonic()
 
     def show(done):

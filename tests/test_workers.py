@@ -1,6 +1,5 @@
 """Independent questions on threads, on processes, and on a real Dask cluster of two processes on this machine."""
 
-import os
 import random
 import shutil
 import signal
@@ -8,59 +7,38 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
 
 from lib import workers
 from lib.errors import CollectionError
-from tests import asked
+from tests import asked, clusters
+from tests.clusters import until
 from tests.conftest import ROOT, heard
 
 pytestmark = pytest.mark.xdist_group("workers")  # one cluster, and those tests first that need it without its workers
 PLACES = ["threads", "processes", "cluster"]
 
 
-def until(condition, seconds=20):
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
-@contextmanager
-def dask(*words, root=ROOT, **variables):
-    """``dask scheduler`` or ``dask worker``, as README says, in a clone."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])} | variables
-    process = subprocess.Popen([sys.executable, "-m", "dask", *words], cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with suppress(psutil.Error):
-                each.kill()
-        process.communicate()
+@pytest.fixture(scope="module")
+def address():
+    """Of a scheduler (str)."""
+    with clusters.scheduler() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def scheduler():
-    """The address of a scheduler (str)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard") as process:
-        until(lambda: any(each.status == "LISTEN" for each in psutil.Process(process.pid).net_connections()), seconds=60)
-        yield f"tcp://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def two(scheduler, tmp_path_factory):
+def two(address, tmp_path_factory):
     """The same address, with two workers, whose cache is another than the tests'."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    with dask("worker", scheduler, "--nthreads", "1", "--nworkers", "2", "--no-dashboard", SM12X_CACHE=str(elsewhere)):
-        yield scheduler
+    with clusters.worker(address, 2, SM12X_CACHE=str(tmp_path_factory.mktemp("elsewhere"))):
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A loaded machine needs longer to start a worker than a reader should wait for none."""
+    monkeypatch.setattr(workers, "WAIT", 60)
 
 
 @pytest.fixture
@@ -75,18 +53,18 @@ def ask(request, cache_folder, monkeypatch):
 everywhere = pytest.mark.parametrize("ask", PLACES, indirect=True)
 
 
-def test_without_a_scheduler_or_a_worker_the_error_comes_in_seconds_and_says_what_to_start(scheduler, monkeypatch):
+def test_without_a_scheduler_or_a_worker_the_error_comes_in_seconds_and_says_what_to_start(address, monkeypatch):
     monkeypatch.setattr(workers, "WAIT", 1)
-    for address, said in [("tcp://127.0.0.1:1", "no Dask scheduler answers.*dask scheduler"), ("spark-2", "no Dask scheduler answers"),
-                          (scheduler, "has no worker.*dask worker")]:
-        monkeypatch.setenv("CLUSTER", address)
+    for place, said in [("tcp://127.0.0.1:1", "no Dask scheduler answers.*dask scheduler"), ("spark-2", "no Dask scheduler answers"),
+                        (address, "has no worker.*dask worker")]:
+        monkeypatch.setenv("CLUSTER", place)
         began = time.monotonic()
         with pytest.raises(CollectionError, match=f"(?s){said}"):
             workers.ask(asked.broken, [{"number": 1}], "test")
         assert time.monotonic() - began < 5
 
 
-def test_a_worker_with_another_version_is_refused_by_name(scheduler, cache_folder, tmp_path, monkeypatch):
+def test_a_worker_with_another_version_is_refused_by_name(address, cache_folder, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
     for name in (*workers.MAKERS, "tests"):
@@ -94,8 +72,8 @@ def test_a_worker_with_another_version_is_refused_by_name(scheduler, cache_folde
         copy(ROOT / name, other / name)
     with open(other / "lib/subjects/wheels.toml", "a") as file:
         file.write("\n")
-    monkeypatch.setenv("CLUSTER", scheduler)
-    with dask("worker", scheduler, "--nthreads", "1", "--no-dashboard", "--no-nanny", root=other):
+    monkeypatch.setenv("CLUSTER", address)
+    with clusters.worker(address, 1, root=other):
         with pytest.raises(CollectionError, match=rf"refused.*{other} on {socket.gethostname()} is version \w+ .*not version"):
             workers.ask(asked.square, [{"number": 1, "log": str(tmp_path / "log")}], "test")
     assert not (tmp_path / "log").exists()

@@ -3,11 +3,10 @@
 import os
 import re
 import resource
-from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
-from lib import cache
+from lib import cache, workers
 from lib.bug1_shared_memory.gemm import UNITS
 from lib.errors import CollectionError
 from lib.instruments import nvcc
@@ -51,12 +50,8 @@ def compiled(program, flashinfer, kind="exe", call="run"):
 
 def build(wanted, flashinfer):
     """Build programs (list of Path, or of errors), as many at once as cores and memory allow."""
-    def one(program):
-        try:
-            return compiled(program, flashinfer)[0]
-        except CollectionError as error:
-            return error
-
     memory = int(psutil.virtual_memory().available / COMPILER_BYTES)
-    with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, memory))) as pool:
-        return list(pool.map(one, wanted))
+    questions = [{"program": program, "flashinfer": flashinfer} for program in wanted]
+    built = workers.ask(compiled, questions, title="GPU programs",
+                        at_once=max(1, min(os.cpu_count() or 1, memory)))
+    return [each.error or each.answer[0] for each in built]
