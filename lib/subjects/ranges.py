@@ -1,11 +1,13 @@
 """Parts of a wheel of the package index, by HTTP ranges: members as streams, nothing kept whole."""
 
+import os
 import zipfile
 import zlib
 from contextlib import contextmanager
 from time import sleep
 
 from fsspec.spec import AbstractBufferedFile
+from urllib3.exceptions import HTTPError
 
 from lib.errors import CollectionError
 from lib.subjects import index
@@ -22,7 +24,7 @@ class Ranges(AbstractBufferedFile):
     """A file of the index as a stream over ranges, which goes on where a connection broke."""
 
     def __init__(self, remote, block, ahead):
-        self.remote, self.broke = remote, ""
+        self.remote, self.name, self.broke = remote, remote.file, ""
         self.size = remote.bytes or self.ask(0, 1)[1] or 0
         super().__init__(None, remote.file, block_size=block, size=self.size,
                          cache_type="background" if ahead else "blockcache",
@@ -66,9 +68,9 @@ class Ranges(AbstractBufferedFile):
                 stated = reply.headers.get("Content-Range", "").rpartition("/")[2]
                 if stated.isdecimal():
                     total = int(stated)
-                    for chunk in reply.iter_content(1 << 18) if status == 206 else ():
-                        have += chunk[:end - start - len(have)]
-        except OSError as error:  # what has arrived stays, and the rest is asked for again
+                    while status == 206 and (chunk := reply.raw.read1(end - start - len(have))):
+                        have += chunk
+        except (OSError, HTTPError) as error:  # what has arrived stays, and the rest is asked for again
             self.broke = type(error).__name__
         return have, total
 
@@ -80,7 +82,7 @@ def member(zipped, name):
     An error with its name if it is not there, is damaged, or states a size that its packed bytes
     cannot have. Its CRC-32 is seen to at its end; what it holds beyond its stated size is left.
     """
-    wheel = zipped.fp.remote.file
+    wheel = os.path.basename(zipped.filename)
     if name not in zipped.NameToInfo:
         raise CollectionError(f"{wheel} has no {name}", "name a member that it has")
     try:
