@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lib import evidence
+from lib.instruments import loading
 from lib.report import runner, scoreboard
 
 BEAT = 15  # seconds between two lines about a notebook, where there is no terminal
@@ -68,6 +69,20 @@ def board(found):
     missing = sum(finding is None for _, finding in decided)
     say(f"{len(found)} findings; " + (f"no finding yet for {missing} of {len(decided)} claims"
                                       if missing else "every claim has one"))
+
+
+def survey(states, libraries):
+    """Print what packages come to on each GPU, and each library of theirs (None: not asked for)."""
+    table = Table("package", "version", "machine", "SM121", "SM120", box=None, padding=(0, 2, 0, 0))
+    for row in states.to_dict("records"):
+        table.add_row(*(row[name] for name in ("package", "version", "machine", "SM121", "SM120")))
+    say(table, soft_wrap=False)
+    for row in () if libraries is None else libraries.to_dict("records"):
+        say(f"  {row['machine']} {row['GPU']} {row['library']}: " + ", ".join(
+            f"{row[way]:,} {way}" for way in loading.HOW if row[way]))
+    for row in states.drop_duplicates("package").to_dict("records"):
+        if row["instead"] and libraries is not None:
+            say(f"  {row['package']}: {row['instead']}")
 
 
 def beside(shown):
