@@ -240,7 +240,8 @@ def survey(arguments):
              for machine in verdicts.MACHINES]
     answers = workers.ask(holdings.wheel, asked, "the wheels")
     found = [each.answer for each in answers if not each.error]
-    console.survey(verdicts.table(found), verdicts.libraries(found) if name else None)
+    libraries = {f"SM{sm}": verdicts.library_table(found, sm) for sm in verdicts.GPUS}
+    console.survey(verdicts.table(found), libraries if name else {})
     for each in answers:
         if each.error:
             console.warn(f"{each.question['project']} for {each.question['machine']}: {each.error}")

@@ -72,17 +72,18 @@ def board(found):
 
 
 def survey(states, libraries):
-    """Print what packages come to on each GPU, and each library of theirs (None: not asked for)."""
-    table = Table("package", "version", "machine", "SM121", "SM120", box=None, padding=(0, 2, 0, 0))
+    """Print what packages come to on each GPU; then each library (dict of GPU to its table)."""
+    named = ("package", "version", "machine", "SM121", "SM120")
+    table = Table(*named, box=None, padding=(0, 2, 0, 0))
     for row in states.to_dict("records"):
-        table.add_row(*(row[name] for name in ("package", "version", "machine", "SM121", "SM120")))
+        table.add_row(*(row[name] for name in named))
     say(table, soft_wrap=False)
-    for row in () if libraries is None else libraries.to_dict("records"):
-        say(f"  {row['machine']} {row['GPU']} {row['library']}: " + ", ".join(
-            f"{row[way]:,} {way}" for way in loading.HOW if row[way]))
-    for row in states.drop_duplicates("package").to_dict("records"):
-        if row["instead"] and libraries is not None:
-            say(f"  {row['package']}: {row['instead']}")
+    for gpu, rows in libraries.items():
+        for row in rows.to_dict("records"):
+            ways = ", ".join(f"{row[way]:,} {way}" for way in loading.HOW if row[way])
+            say(f"  {row['machine']}, {gpu}, {row['library']}: {ways} ({row['holds']})")
+    for advice in {row for row in states["instead"] if row and libraries}:
+        say(f"  what to do where it does not run: {advice}")
 
 
 def beside(shown):

@@ -9,7 +9,7 @@ from lib.survey import verdicts
 SHOWN = {
     verdicts.CODE: ("code", "green", "white"), verdicts.COMPILED: ("driver", "sky", "black"),
     verdicts.OWN: ("own", "blue", "white"), verdicts.PART: ("in part", "yellow", "black"),
-    verdicts.NOTHING: ("none", "vermilion", "white"), verdicts.CPU: ("CPU", "orange", "black"),
+    verdicts.NOTHING: ("none", "vermilion", "white"), verdicts.CPU: ("no CUDA", "orange", "black"),
     verdicts.SOURCE: ("source", "grey", "black"), verdicts.ABSENT: ("–", "grey", "black"),
     verdicts.UNREAD: ("?", "grey", "black")}
 COLUMNS = {"<b>Spark</b><br>SM121<br>aarch64": ("SM121", "aarch64"),

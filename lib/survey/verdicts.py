@@ -11,7 +11,9 @@ import pandas as pd
 
 from lib.instruments import images, loading
 
-PACKAGES = tomllib.loads(Path(__file__).with_name("survey.toml").read_text())["package"]
+DATA = tomllib.loads(Path(__file__).with_name("survey.toml").read_text())
+PACKAGES = DATA["package"]
+KNOWN = {each["name"]: each for each in PACKAGES}
 KEPT = Path(__file__).with_name("kept.json")
 DRIVER = loading.RULES["presumed"]["driver"]
 MACHINES, GPUS = ("aarch64", "x86_64"), (121, 120)
@@ -30,11 +32,23 @@ def kept():
     return json.loads(KEPT.read_text())
 
 
+def one(rows, package, machine, newest=True):
+    """What was read of a package for a machine, its newest version or the older one (dict)."""
+    return next(row for row in rows if (row["project"], row["machine"], row["newest"]) == (
+        package, machine, newest))
+
+
+def targets(row):
+    """The targets that the libraries of a wheel hold an image for (set of str, as ``sm_120f``)."""
+    return {image.target for counts in row["libraries"].values() for signature in counts
+            for image in fatbin(signature)}
+
+
 def keep(rows, failed):
     """Keep what was read, a row a line; of what `failed` (set of project, machine, newest) the rows
     that were kept before stay."""
     stay = [row for row in kept() if (row["project"], row["machine"], row["newest"]) in failed]
-    order = [each["name"] for each in PACKAGES]
+    order = [*KNOWN]
     rows = sorted(rows + stay, key=lambda row: (order.index(row["project"]), not row["newest"]))
     lines = [json.dumps(row, separators=(",", ":")) for row in rows]
     KEPT.write_text("[\n" + ",\n".join(lines) + "\n]\n")
@@ -79,12 +93,12 @@ def library(counts, sm, driver=DRIVER):
             "datacenter": any(image.sm in DATACENTER for each in counts for image in fatbin(each))}
 
 
-def state(row, sm, driver=DRIVER, about=None):
-    """What a package comes to on a GPU (one of `STATES`); `about` is its row of survey.toml.
+def state(row, sm, driver=DRIVER):
+    """What a package comes to on a GPU (one of `STATES`).
 
     At most `FEW` of its fatbins without an image that loads leave it what the others make it.
     """
-    about = about or {}
+    about = KNOWN.get(row["project"], {})
     if row["state"] != "wheel":
         return {"source": SOURCE, "nothing": ABSENT}.get(row["state"], UNREAD)
     if about.get("compiler") == "ptxas":
@@ -106,25 +120,27 @@ def state(row, sm, driver=DRIVER, about=None):
     return COMPILED if total[loading.COMPILED] > few else CODE
 
 
-def table(rows, driver=DRIVER):
+def table(rows, sm=121, driver=DRIVER):
     """The states of rows (DataFrame): package, version, date, whether it is the newest, machine,
-    its own instruction for where it does not run, and a column for each of `GPUS`."""
-    known, found = {each["name"]: each for each in PACKAGES}, []
-    for row in rows:
-        about = known.get(row["project"], {})
-        found.append({
-            "package": row["project"], "version": row["version"], "date": row["uploaded"],
-            "newest": row["newest"], "machine": row["machine"], "sha256": row.get("sha256", ""),
-            **{f"SM{sm}": state(row, sm, driver, about) for sm in GPUS},
-            "instead": about.get("instead", "")})
-    return pd.DataFrame(found)
+    a column for each of `GPUS`, one for the GPU `here`, and what to install instead."""
+    return pd.DataFrame([
+        {"package": row["project"], "version": row["version"], "date": row["uploaded"],
+         "newest": row["newest"], "machine": row["machine"]}
+        | {name: state(row, each, driver)
+           for name, each in [*((f"SM{gpu}", gpu) for gpu in GPUS), ("here", sm)]}
+        | {"instead": KNOWN.get(row["project"], {}).get("instead", "")} for row in rows])
 
 
-def libraries(rows, driver=DRIVER):
-    """The libraries of wheels with device code (DataFrame), a row for each of them and GPU."""
+def library_table(rows, sm, driver=DRIVER):
+    """The libraries of wheels with device code (DataFrame), a row for each: what it `holds`, and
+    what `library` says of it on a GPU."""
     return pd.DataFrame([
         {"package": row["project"], "version": row["version"], "newest": row["newest"],
-         "machine": row["machine"], "library": path, "GPU": f"SM{sm}"}
-        | library(counts, sm, driver)
-        for row in rows if row["state"] == "wheel"
-        for path, counts in row["libraries"].items() for sm in GPUS])
+         "machine": row["machine"], "library": path} | library(counts, sm, driver)
+        | {"holds": ", ".join(sorted({each.target for text in counts for each in fatbin(text)}))}
+        for row in rows if row["state"] == "wheel" for path, counts in row["libraries"].items()])
+
+
+def ways(rows, sm, driver):
+    """How a driver gets the fatbins of wheels onto a GPU (dict: of each way, how many)."""
+    return {way: int(library_table(rows, sm, driver)[way].sum()) for way in loading.HOW}
