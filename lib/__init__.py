@@ -2,7 +2,7 @@
 
 errors, cache          the one error, and the one content-addressed cache
 workers                many independent questions side by side, here or on a Dask cluster
-subjects/              what is examined: wheels, TensorRT-LLM, patches, models, parameters
+subjects/              what is examined: wheels, the index, TensorRT-LLM, patches, models
 instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, images and what loads, devices,
                        driver, timing, probes
 evidence/              how a finding is stated: findings, claims, figures, tables, threads
@@ -12,6 +12,7 @@ bug3_moe_gate/         notebook 03: gates, and the kernels behind them
 bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a real GEMM
 bug5_attention/        notebook 05: routing, instruction sets, the fallback
 fit/                   notebook 06: models in memory, rooflines, the explorer
+survey/                notebook 09: what published wheels hold, and a driver's refusals
 report/                machinery: commands, runner, evidence.json, scoreboard, site
 doctor/                stands by itself: which bugs an installation has, what of it loads here
 overlay/               stands by itself: patches on an installed package, no file of it changed

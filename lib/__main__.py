@@ -1,4 +1,4 @@
-"""``python -m lib report | record | notebook | lab | fetch``: the commands' arguments alone."""
+"""``python -m lib report | record | notebook | survey | lab | fetch``: their arguments alone."""
 
 import argparse
 import os
@@ -45,6 +45,8 @@ def parser():
     notebook = command("notebook", commands.notebook)
     notebook.add_argument("number")
     notebook.add_argument("parameters", nargs="*")
+    survey = command("survey", commands.survey)
+    survey.add_argument("--which", default="", help="one package: name, or name==version")
     lab = command("lab", commands.lab)
     lab.add_argument("--number", default="", help="of the notebook to open")
     lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")

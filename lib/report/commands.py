@@ -1,4 +1,4 @@
-"""The commands behind make: fetch, report, record, notebook, lab."""
+"""The commands behind make: fetch, report, record, notebook, survey, lab."""
 
 import fcntl
 import os
@@ -11,11 +11,12 @@ from pathlib import Path
 
 import papermill
 
-from lib import cache
+from lib import cache, workers
 from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import comparison, console, guard, record, runner, site
 from lib.subjects import parameters, tensorrt_llm, wheels
+from lib.survey import holdings, verdicts
 
 PARTS = ("notebooks", "evidence.json", "report", "report.zip")  # of a report, in the outputs
 REPLACED = ".replaced"  # where the last report is while a new one takes its place
@@ -226,6 +227,30 @@ def notebook(arguments):
     console.details(found)
     console.say(f"executed notebook: {folder / path.name}")
     return failures(jobs)
+
+
+def survey(arguments):
+    """Read what published wheels hold for SM120 and SM121, and keep it; or of one that is named,
+    as ``name`` or ``name==version``, show it."""
+    name, _, version = arguments.which.replace(" ", "").partition("==")
+    packages = [{"name": name, "older": version}] if name else verdicts.PACKAGES
+    asked = [{"project": each["name"], "machine": machine, "version": number}
+             for each in packages for number in dict.fromkeys(
+                 [version] if name else ["", each.get("older", "")])
+             for machine in verdicts.MACHINES]
+    answers = workers.ask(holdings.wheel, asked, "the wheels")
+    found = [each.answer for each in answers if not each.error]
+    libraries = {f"SM{sm}": verdicts.library_table(found, sm) for sm in verdicts.GPUS}
+    console.survey(verdicts.table(found), libraries if name else {})
+    for each in answers:
+        if each.error:
+            console.warn(f"{each.question['project']} for {each.question['machine']}: {each.error}")
+    if not name:
+        failed = {(each.question["project"], each.question["machine"], not each.question["version"])
+                  for each in answers if each.error}
+        verdicts.keep(found, failed)
+        console.say(f"kept: {verdicts.KEPT}, {verdicts.KEPT.stat().st_size:,} B")
+    return [each for each in answers if each.error]
 
 
 def lab(arguments):

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lib import evidence
+from lib.instruments import loading
 from lib.report import runner, scoreboard
 
 BEAT = 15  # seconds between two lines about a notebook, where there is no terminal
@@ -68,6 +69,21 @@ def board(found):
     missing = sum(finding is None for _, finding in decided)
     say(f"{len(found)} findings; " + (f"no finding yet for {missing} of {len(decided)} claims"
                                       if missing else "every claim has one"))
+
+
+def survey(states, libraries):
+    """Print what packages come to on each GPU; then each library (dict of GPU to its table)."""
+    named = ("package", "version", "machine", "SM121", "SM120")
+    table = Table(*named, box=None, padding=(0, 2, 0, 0))
+    for row in states.to_dict("records"):
+        table.add_row(*(row[name] for name in named))
+    say(table, soft_wrap=False)
+    for gpu, rows in libraries.items():
+        for row in rows.to_dict("records"):
+            ways = ", ".join(f"{row[way]:,} {way}" for way in loading.HOW if row[way])
+            say(f"  {row['machine']}, {gpu}, {row['library']}: {ways} ({row['holds']})")
+    for advice in {row for row in states["instead"] if row and libraries}:
+        say(f"  what to do where it does not run: {advice}")
 
 
 def beside(shown):

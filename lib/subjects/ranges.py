@@ -70,7 +70,7 @@ class Ranges(AbstractBufferedFile):
                     total = int(stated)
                     while status == 206 and (chunk := reply.raw.read1(end - start - len(have))):
                         have += chunk
-        except (OSError, HTTPError) as error:  # what has arrived stays, and the rest is asked for again
+        except (OSError, HTTPError) as error:  # what has arrived is kept
             self.broke = type(error).__name__
         return have, total
 
