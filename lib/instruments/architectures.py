@@ -11,11 +11,10 @@ HEADERS = {".h", ".hpp", ".inl"}
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture by its number, a part that has it, and its family's name."""
+    """An architecture by its number, and a part that has it."""
 
     sm: int
     part: str
-    family: str
 
     @property
     def target(self) -> str:
@@ -28,13 +27,8 @@ class Architecture:
         return f"SM{self.sm} ({self.part})"
 
 
-ARCHITECTURES = (
-    Architecture(90, "H100", "Hopper"),
-    Architecture(100, "B200", "datacenter Blackwell"),
-    Architecture(103, "B300", "datacenter Blackwell"),
-    Architecture(120, "RTX 5090", "desktop Blackwell"),
-    Architecture(121, "GB10", "desktop Blackwell"),
-)
+ARCHITECTURES = (Architecture(90, "H100"), Architecture(100, "B200"), Architecture(103, "B300"),
+                 Architecture(120, "RTX 5090"), Architecture(121, "GB10"))
 
 
 def read_capacities(cutlass: Path) -> dict[int, tuple[int, str]]:

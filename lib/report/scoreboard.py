@@ -8,7 +8,6 @@ import pandas as pd
 from IPython.display import HTML
 
 from lib import evidence
-from lib.errors import CollectionError
 from lib.evidence import claims, tables
 from lib.report import record
 
@@ -67,13 +66,6 @@ def html(part, findings):
     given = {"tally": [tally(findings), len(ledger)], "answers": [SAID["bug"], deciding],
              "board": [findings, evidence.findings.BEATS, BUGS], "claims": [deciding, ledger]}
     return HTML(getattr(template("scoreboard").module, part)(*given[part]))
-
-
-def complete(findings):
-    """Nothing if every claim of the ledger has a finding, else a CollectionError with the rest."""
-    if missing := [claim.id for claim, finding in decided(findings) if finding is None]:
-        raise CollectionError(f"no finding speaks to the claims {', '.join(missing)}",
-                              "see which notebook failed, or state the finding there")
 
 
 def on_a_spark(findings):
