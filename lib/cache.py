@@ -193,6 +193,11 @@ def remember(kind, inputs, ask):
     return HAD.get()(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
 
 
+def kept(kind, inputs, module):
+    """What `remember` holds for inputs and the module that asks (`Answer`), or None."""
+    return held(kind, {"inputs": content(inputs), "sources": sources(module)})
+
+
 def names(folder):
     """The files below a folder, the record of an entry excepted (list of str, sorted)."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
