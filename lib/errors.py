@@ -11,3 +11,7 @@ class CollectionError(Exception):
 
     def __str__(self):
         return f"{self.what}\n  next: {self.next_step}"
+
+    def _render_traceback_(self):
+        """What IPython shows in a traceback's place (list of str); ``%debug`` has the frames."""
+        return [str(self)]

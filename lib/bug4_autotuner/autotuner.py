@@ -159,6 +159,7 @@ class Outcome:
     value: object = None
     error: str = ""
     frame: traceback.FrameSummary | None = None
+    raised: Exception | None = None
 
     def __str__(self):
         return self.error or str(self.value)
@@ -170,7 +171,8 @@ def attempt(call, *arguments, **keywords):
         return Outcome(value=call(*arguments, **keywords))
     except Exception as error:
         said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-        return Outcome(error=said, frame=traceback.extract_tb(error.__traceback__)[-1])
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(error=said, frame=frame, raised=error)
 
 
 def tuples(value):

@@ -16,7 +16,7 @@ from IPython.display import display
 
 from lib import cache
 from lib.errors import CollectionError
-from lib.evidence import tables
+from lib.evidence import session
 from lib.evidence.parts import SCHEMA, Part, tier_of, verdict_of
 from lib.instruments import devices
 
@@ -224,6 +224,6 @@ class Investigation:
 
 
 def open(bug, notebook):
-    """Open the investigation of a bug in a notebook, and show its tables as `tables.html` does."""
-    tables.install()
+    """Open the investigation of a bug in a notebook, whose `session` is installed."""
+    session.install()
     return Investigation(bug, notebook)

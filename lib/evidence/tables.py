@@ -1,11 +1,9 @@
 """Tables as the notebooks and the site show them: whole text, live links, no empty row numbers."""
 
-import html as markup
 import numbers
 import re
 
 import pandas as pd
-from IPython import get_ipython
 
 LONGEST = 400  # rows
 
@@ -34,15 +32,3 @@ def html(frame):
     text = re.sub(r">https://(?:github\.com/)?([^<]+)</a>", r">\1</a>", text)
     more = len(frame) - len(rows)
     return text + (f"<p>{more:,} more rows are in the finding's values.</p>" if more > 0 else "")
-
-
-def sentence(text):
-    """A string that is a cell's answer as a paragraph without quotes (HTML, or None for lines)."""
-    return None if "\n" in text else f"<p>{markup.escape(text, quote=False)}</p>"
-
-
-def install():
-    """Have the notebook that runs this show every DataFrame through `html`, and text as text."""
-    if shell := get_ipython():
-        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, html)
-        shell.display_formatter.formatters["text/html"].for_type(str, sentence)

@@ -1,0 +1,78 @@
+"""Notebook 01's question about a tile of the reader's: its bytes, and what a GPU says to it."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from lib.bug1_shared_memory import binaries, charts, gemm, harness, optin, tiles
+from lib.evidence.figures import Chart
+from lib.instruments import devices, nvcc
+from lib.workbench.answers import Answer, choose, number
+
+# Epilogues by what they do with the result, and a kernel of TensorRT-LLM's, FlashInfer's or
+# CUTLASS's that has it: the tile takes the place of its own.
+EPILOGUES = {"plain": harness.PUBLISHED, "grouped": tiles.grouped("128x128x128B"),
+             "scatter": tiles.grouped("128x128x128B", fused=True),
+             "scatter, swapped": tiles.grouped("128x128x128B", fused=True, swap_ab=True),
+             "fp4": tiles.EXAMPLE_79D}
+LARGEST = 1024  # elements
+
+
+def kernel(m, n, k, epilogue="plain", stages=0):
+    """The NVFP4 kernel (`gemm.Gemm`) that a tile and an epilogue stand for; errors as `tile`'s."""
+    for name, given in {"m": m, "n": n, "k": k}.items():
+        number(name, given, 1, LARGEST)
+    number("stages", stages, 0, 64)
+    base = EPILOGUES[choose("epilogue", epilogue, EPILOGUES)]
+    return replace(base, tile=(m, n, k), fixed_stages=stages, name=f"{m}x{n}x{k}")
+
+
+def tile(m, n, k, epilogue="plain", stages=0, target="sm_121a", flashinfer="0.6.6"):
+    """The bytes of shared memory of an NVFP4 GEMM kernel, as CUTLASS builds it, and if it compiles.
+
+    `m`, `n` and `k` are the tile's elements (a grouped tile's upstream name counts k in bytes: 64B
+    are 128 elements). `epilogue` is plain, grouped, scatter (the fused finalize), scatter, swapped
+    (operands, too) or fp4. `stages` 0 leaves their number to CUTLASS, which is the one that a
+    pinned `flashinfer` vendors. A CollectionError, with what may be given, for anything else.
+
+    Examples
+    --------
+    >>> tile(128, 256, 128, epilogue="scatter")
+    128x256x128, scatter, for sm_121a needs 102,400 B with 3 stages: 1,024 B too many.
+    """
+    asked = kernel(m, n, k, epilogue, stages)
+    found = gemm.measure([asked], nvcc.of_flashinfer(flashinfer, target))
+    row, whose = found.iloc[0], f"{asked.name}, {epilogue}, for {target}"
+    values = {"row": row.to_dict()}
+    if row["status"] == "does not compile":
+        return Answer(f"{whose} does not compile: {row['message']}", values=values)
+    left = f"{row['headroom']:,} B are left" if row["headroom"] >= 0 else (
+        f"{-row['headroom']:,} B too many")
+    said = f"{whose} needs {row['kernel']:,} B with {row['stages']} stages: {left}."
+    shares = charts.shares(found)
+    drawing = charts.memory(shares, {"one block may have": row["budget"]})
+    return Answer(said, (Chart(drawing, shares, said),), values)
+
+
+def launch(m, n, k, epilogue="plain", stages=0, flashinfer="0.6.6"):
+    """Compile a kernel whole, and run it on the first GPU: CUDA's and CUTLASS's own statuses.
+
+    The arguments are `tile`'s. The first time takes a minute and 5 GB. A grouped kernel is
+    initialised, not run; a GPU other than SM12x gets an image for sm_121a, to see what it says.
+
+    Examples
+    --------
+    >>> launch(128, 128, 128)  # doctest: +SKIP
+    NVIDIA GB10: image cudaSuccess, asked cudaSuccess, initialize Success, ran cudaSuccess.
+    """
+    asked = kernel(m, n, k, epilogue, stages)
+    if not (gpu := next(iter(devices.gpus()), None)):
+        return Answer(f"No GPU here, so nothing is launched. {devices.why_none()}")
+    program = harness.nvfp4(asked, f"sm_{gpu.sm if gpu.sm in (120, 121) else 121}a", "yours")
+    path, _ = binaries.compiled(program, flashinfer)
+    row = harness.trial(program, path, gpu)
+    steps = [f"{name} {row[name]}" for name in ("image", "asked", "initialize", "left", "ran",
+                                                "ended") if name in row]
+    table = pd.Series(row, name="answer").rename_axis("step").reset_index()
+    return Answer(f"{gpu.name}: {', '.join(steps)}.", (table, optin.decide([row["bytes"]])),
+                  {"row": row})
