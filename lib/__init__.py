@@ -11,10 +11,11 @@ bug3_moe_gate/         notebook 03: gates, and the kernels behind them
 bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a real GEMM
 bug5_attention/        notebook 05: routing, instruction sets, the fallback
 fit/                   notebook 06: models in memory, rooflines, the explorer
+workbench/             notebook 11: tools for a tile, spec, pool, gate or model of the reader's
 report/                machinery: commands, runner, evidence.json, scoreboard, site
 doctor/                stands by itself: which of the bugs an installation has
 overlay/               stands by itself: patches on an installed package, no file of it changed
 environment/           stands by itself: makes the environment of the commands
 
-Imports run downward only: report, bugs, evidence and instruments, subjects, ground.
+Imports run downward only: report, workbench, bugs, evidence and instruments, subjects, ground.
 """

@@ -29,7 +29,8 @@ KINDS = {list: widgets.Dropdown, int: widgets.IntText, float: widgets.FloatText,
 def field(name, first):
     """The widget of a field."""
     given = {"options": first} if isinstance(first, list) else {"value": first}
-    return KINDS[type(first)](description=name.replace("_", " "), **given)
+    style = {"description_width": "6em"}
+    return KINDS[type(first)](description=name.replace("_", " "), style=style, **given)
 
 
 def widget(tool):
@@ -55,8 +56,8 @@ def widget(tool):
         try:
             return tool(**given)
         except CollectionError as error:
-            return Answer(str(error))
+            return Answer(f"{error.what}; next: {error.next_step}.")
 
     fields = {name: field(name, first) for name, first in FIELDS[tool].items()}
-    return widgets.interactive(ask, {"manual": True, "manual_name": f"Ask {tool.__name__}"},
-                               **fields)
+    manual = {"manual": True, "manual_name": f"Ask {tool.__name__}", "auto_display": True}
+    return widgets.interactive(ask, manual, **fields)

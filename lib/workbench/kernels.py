@@ -44,7 +44,7 @@ def tile(m, n, k, epilogue="plain", stages=0, target="sm_121a", flashinfer="0.6.
     found = gemm.measure([asked], nvcc.of_flashinfer(flashinfer, target))
     row, whose = found.iloc[0], f"{asked.name}, {epilogue}, for {target}"
     values = {"row": row.to_dict()}
-    if row["status"] == "does not compile":
+    if row.get("status") == "does not compile":
         return Answer(f"{whose} does not compile: {row['message']}", values=values)
     left = f"{row['headroom']:,} B are left" if row["headroom"] >= 0 else (
         f"{-row['headroom']:,} B too many")
