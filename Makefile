@@ -20,6 +20,7 @@ help:
 	@echo "make test                       all tests"
 	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
+	@echo "make lab N=11                   the workbench: ask about a tile, spec, pool, back end or model of your own"
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
 	@echo "make bench                      the measured bars"
 	@echo "make soak SECONDS=600           kill, fill and corrupt runs at random, and see that the last report stays"

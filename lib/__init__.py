@@ -13,10 +13,11 @@ bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a rea
 bug5_attention/        notebook 05: routing, instruction sets, the fallback
 fit/                   notebook 06: models in memory, rooflines, the explorer
 survey/                notebook 09: what published wheels hold, and a driver's refusals
+workbench/             notebook 11: tools for a tile, spec, pool, gate or model of the reader's
 report/                machinery: commands, runner, evidence.json, scoreboard, site
 doctor/                stands by itself: which bugs an installation has, what of it loads here
 overlay/               stands by itself: patches on an installed package, no file of it changed
 environment/           stands by itself: makes the environment of the commands
 
-Imports run downward only: report, bugs, evidence and instruments, subjects, ground.
+Imports run downward only: report, workbench, bugs, evidence and instruments, subjects, ground.
 """

@@ -185,12 +185,19 @@ def remember(kind, inputs, ask):
 
     Examples
     --------
+    >>> from lib import cache
     >>> def ask(folder):
     ...     return [2 * 21]
-    >>> cache.remember("doubled", {"number": 21}, ask).value  # doctest: +SKIP
+    >>> ask.__module__ = "lib.subjects.models"  # as if it stood there
+    >>> cache.remember("doubled", {"number": 21}, ask).value
     [42]
     """
     return HAD.get()(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
+
+
+def kept(kind, inputs, module):
+    """What `remember` holds for inputs and the module that asks (`Answer`), or None."""
+    return held(kind, {"inputs": content(inputs), "sources": sources(module)})
 
 
 def names(folder):

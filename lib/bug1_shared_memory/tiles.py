@@ -50,7 +50,7 @@ def of_flashinfer(tree, version, outputs=("bf16",)):
     by = {"product": "FlashInfer", "version": version}
     text, swaps = runner(tree, "fp4_gemm_template_sm120.h")
     own = "StageCount<2>" in text  # 0.6.6; later ones have taken over TensorRT-LLM's template
-    kind = AUTO | {"fixed_stages": 2} if own else {}
+    kind = AUTO | {"stages": 2} if own else {}
     kernels = [Gemm(tile, d, scheduler=each, swap_ab=swap, name=name, **kind, **by)
                for name, tile in dispatch.dispatched(tree / vendored.DENSE_SM120).items()
                for d in outputs for each in ("void" if own else "static", "stream-k")
@@ -64,7 +64,7 @@ def of_flashinfer(tree, version, outputs=("bf16",)):
     cases = tree / vendored.DENSE_RUNNERS / "mxfp8_gemm_cutlass_template_sm120.h"
     for name, tile in dispatch.dispatched(cases).items():
         two = "StageCount<2>" in text and ("CTA_N_ == 256" not in text or 256 in tile[:2])
-        kernels += [Gemm(tile, outputs[0], "mxfp8", fixed_stages=2 * two, scheduler="persistent",
+        kernels += [Gemm(tile, outputs[0], "mxfp8", stages=2 * two, scheduler="persistent",
                          swap_ab=swap, name=name, **AUTO, **by) for swap in swaps]
     return kernels
 

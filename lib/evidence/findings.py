@@ -183,11 +183,15 @@ class Investigation:
 
         Examples
         --------
-        >>> bug = evidence.open(1, "01-shared-memory")  # doctest: +SKIP
+        >>> from lib import evidence
+        >>> bug = evidence.open(1, "01-shared-memory")
+        >>> fits = evidence.compiled(False, "nvidia-cuda-nvcc==13.2.86")
         >>> bug.finding("fp4-gemm.dense-tiles", beat="reproduce", claim="1b",
-        ...             parts={"the tiles do not fit": compiled(over > 0, nvcc)},
+        ...             parts={"the tiles do not fit": fits},
         ...             says="{over} of {n} kernels exceed {budget:,} B.",
-        ...             values={"over": over, "n": n, "budget": budget})  # doctest: +SKIP
+        ...             values={"over": 0, "n": 6, "budget": 101376})
+        refuted (compiled), claim 1b: 0 of 6 kernels exceed 101,376 B.
+          ✗ the tiles do not fit (compiled)
         """
         if not claim or not parts:
             raise CollectionError(f"the finding {id} has no {'parts' if claim else 'claim'}",

@@ -260,6 +260,7 @@ def lab(arguments):
     checkpoints = Path(os.environ["JUPYTER_DATA_DIR"], "checkpoints")
     options = [f"--notebook-dir={record.REPOSITORY}", f"--LabApp.default_url=/lab/tree/{place}",
                f"--FileCheckpoints.checkpoint_dir={checkpoints}"]
+    options += ["--allow-root"] if os.geteuid() == 0 else []  # in a container there is no other
     del os.environ[guard.VARIABLE]  # it is to outlive this run, which ends here
     os.execv(sys.executable,
              [sys.executable, "-m", "jupyterlab", *options, *arguments.options])

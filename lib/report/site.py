@@ -29,7 +29,9 @@ from lib.subjects import patches
 
 COLLECTION = "Five bugs on SM12x"
 SCOREBOARD = "10-scoreboard"
+APART = ("11-workbench",)  # a place to work, no part of the story
 RECORDED = "application/vnd.sm12x.recorded+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"  # is nothing without a kernel
 PUBLISHED = record.REPOSITORY / "docs" / "verdicts.json"  # of the last published report
 TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summary"}
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
@@ -52,12 +54,19 @@ class Page:
     committed: Path  # what it was executed from, where it is one of ours
     made: dict  # finding id to origin.Origin
 
+    @property
+    def apart(self):
+        """Whether it is no part of the story (bool)."""
+        return self.name in APART
+
 
 def read_page(path, run):
     """Read an executed notebook of a run (dict) as a `Page`."""
     notebook = runner.executed(path)
     for cell in notebook.cells:
         runner.cut(cell, runner.SHOWN)
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if WIDGET not in each.get("data", ())]
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
             if MIME in data and record.flaw(data[MIME]):
                 del data[MIME]

@@ -21,7 +21,7 @@ class Answer:
         return self.said
 
     def _ipython_display_(self):
-        html = "".join(map(session.sentence, self.said.splitlines()))
+        html = "".join(session.sentence(line.strip()) for line in self.said.splitlines())
         display({"text/html": html, "text/plain": self.said}, raw=True)
         for each in self.shown:
             if isinstance(each, pd.DataFrame):

@@ -12,7 +12,7 @@ from lib.workbench.moe import BACK_ENDS, QUANTISATIONS, gate
 from lib.workbench.pools import pool
 from lib.workbench.tuners import spec
 
-TILE = {"m": 128, "n": 256, "k": 128, "epilogue": [*EPILOGUES]}
+TILE = {"m": 128, "n": 128, "k": 128, "epilogue": [*EPILOGUES]}
 MODEL = [*models.facts()["models"]]
 # The fields of each tool's form, and what stands in them first; a list is one to choose from.
 FIELDS = {
@@ -29,7 +29,8 @@ KINDS = {list: widgets.Dropdown, int: widgets.IntText, float: widgets.FloatText,
 def field(name, first):
     """The widget of a field."""
     given = {"options": first} if isinstance(first, list) else {"value": first}
-    return KINDS[type(first)](description=name.replace("_", " "), **given)
+    style = {"description_width": "6em"}
+    return KINDS[type(first)](description=name.replace("_", " "), style=style, **given)
 
 
 def widget(tool):
@@ -40,11 +41,8 @@ def widget(tool):
 
     Examples
     --------
-    >>> form = widget(fits)
-    >>> form.children[0].value = "gpt-oss-20b"
-    >>> form.manual_button.click()
-    >>> form.result
-    gpt-oss-20b in nvfp4-linear with 32,768 cached tokens needs 17.7 of a Spark's 124.4 GB: it fits.
+    >>> [each.description for each in widget(fits).children[:-1]]
+    ['model', 'format', 'context', 'Ask fits']
     """
     if tool not in FIELDS:
         known = ", ".join(each.__name__ for each in FIELDS)
@@ -55,8 +53,8 @@ def widget(tool):
         try:
             return tool(**given)
         except CollectionError as error:
-            return Answer(str(error))
+            return Answer(f"{error.what}; next: {error.next_step}.")
 
     fields = {name: field(name, first) for name, first in FIELDS[tool].items()}
-    return widgets.interactive(ask, {"manual": True, "manual_name": f"Ask {tool.__name__}"},
-                               **fields)
+    manual = {"manual": True, "manual_name": f"Ask {tool.__name__}", "auto_display": True}
+    return widgets.interactive(ask, manual, **fields)

@@ -11,10 +11,12 @@ from lib.workbench.answers import Answer, choose, number
 
 # Epilogues by what they do with the result, and a kernel of TensorRT-LLM's, FlashInfer's or
 # CUTLASS's that has it: the tile takes the place of its own.
-EPILOGUES = {"plain": harness.PUBLISHED, "grouped": tiles.grouped("128x128x128B"),
+EPILOGUES = {"plain": harness.PUBLISHED, "bias": replace(harness.PUBLISHED, fusion="bias"),
+             "grouped": tiles.grouped("128x128x128B"),
              "scatter": tiles.grouped("128x128x128B", fused=True),
              "scatter, swapped": tiles.grouped("128x128x128B", fused=True, swap_ab=True),
              "fp4": tiles.EXAMPLE_79D}
+TARGETS = ("sm_120a", "sm_121a", "sm_120f", "sm_121f")
 LARGEST = 1024  # elements
 
 
@@ -24,16 +26,16 @@ def kernel(m, n, k, epilogue="plain", stages=0):
         number(name, given, 1, LARGEST)
     number("stages", stages, 0, 64)
     base = EPILOGUES[choose("epilogue", epilogue, EPILOGUES)]
-    return replace(base, tile=(m, n, k), fixed_stages=stages, name=f"{m}x{n}x{k}")
+    return replace(base, tile=(m, n, k), stages=stages, name=f"{m}x{n}x{k}")
 
 
 def tile(m, n, k, epilogue="plain", stages=0, target="sm_121a", flashinfer="0.6.6"):
     """The bytes of shared memory of an NVFP4 GEMM kernel, as CUTLASS builds it, and if it compiles.
 
-    `m`, `n` and `k` are the tile's elements (a grouped tile's upstream name counts k in bytes: 64B
-    are 128 elements). `epilogue` is plain, grouped, scatter (the fused finalize), scatter, swapped
-    (operands, too) or fp4. `stages` 0 leaves their number to CUTLASS, which is the one that a
-    pinned `flashinfer` vendors. A CollectionError, with what may be given, for anything else.
+    `m`, `n` and `k` are the tile's elements; a grouped tile's upstream name counts k in bytes, and
+    64B are 128 elements. `epilogue` is one of `EPILOGUES`: scatter is the fused finalize, fp4 the
+    block-scaled output. `stages` 0 leaves their number to CUTLASS, the one that a pinned
+    `flashinfer` vendors. A CollectionError, with what may be given, for anything else.
 
     Examples
     --------
@@ -41,11 +43,12 @@ def tile(m, n, k, epilogue="plain", stages=0, target="sm_121a", flashinfer="0.6.
     128x256x128, scatter, for sm_121a needs 102,400 B with 3 stages: 1,024 B too many.
     """
     asked = kernel(m, n, k, epilogue, stages)
+    target = choose("target", target, TARGETS)
     found = gemm.measure([asked], nvcc.of_flashinfer(flashinfer, target))
     row, whose = found.iloc[0], f"{asked.name}, {epilogue}, for {target}"
     values = {"row": row.to_dict()}
-    if row["status"] == "does not compile":
-        return Answer(f"{whose} does not compile: {row['message']}", values=values)
+    if row["status"] == gemm.REFUSED:
+        return Answer(f"{whose} {row['status']}: {row['message'].rstrip('.')}.", values=values)
     left = f"{row['headroom']:,} B are left" if row["headroom"] >= 0 else (
         f"{-row['headroom']:,} B too many")
     said = f"{whose} needs {row['kernel']:,} B with {row['stages']} stages: {left}."

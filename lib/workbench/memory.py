@@ -33,7 +33,7 @@ def fits(model, format, context):
     Examples
     --------
     >>> fits("gpt-oss-120b", "mxfp4-gguf", context=32768)
-    gpt-oss-120b in mxfp4-gguf with 32,768 cached tokens needs 66.5 of a Spark's 124.4 GB: it fits.
+    gpt-oss-120b in mxfp4-gguf with 32,768 cached tokens needs 66.3 of a Spark's 124.4 GB: it fits.
     """
     parameters.check({"context": context})
     own, spark = sizes(model, format, context), models.facts()["machine"]

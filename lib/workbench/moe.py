@@ -12,7 +12,7 @@ from lib.workbench.answers import Answer, choose
 OLD, NEW = "0.6.6", "0.7.2.post1"  # of FlashInfer; flashinfer-cubin, with binaries, is the first
 BACK_ENDS = ["trtllm-gen", "CUTLASS", *gates.BACK_ENDS["written"]]
 QUANTISATIONS = [*gates.BACK_ENDS["shipped"]]
-WORDS = {True: "admits it", False: "refuses it"}
+COLUMNS = ["gate", "check", "admitted", "said"]
 
 
 @functools.cache
@@ -45,8 +45,9 @@ def gate(sm, back_end, quantisation):
 
     Examples
     --------
-    >>> gate(121, "trtllm-gen", "NVFP4").said.splitlines()[-1]
-    'flashinfer-cubin 0.6.6 has 0 kernels of it for SM121.'
+    >>> gate(121, "CUTLASS", "NVFP4")
+    CUTLASS in NVFP4 on SM121: 4 of 6 checks admit it.
+    Kernels of it for SM121: 32 in FlashInfer 0.6.6, 64 in FlashInfer 0.7.2.post1.
     """
     sm = choose("SM", sm, gates.SM)
     back_end = choose("back end", back_end, BACK_ENDS)
@@ -55,12 +56,9 @@ def gate(sm, back_end, quantisation):
     rows, there = (each[(each["SM"] == sm) & (each["back end"] == back_end)
                         & each["quantisation"].isin(["", quantisation])]
                    for each in (rows, existing))
-    lines = [f"{back_end} in {quantisation} on SM{sm}:"]
-    for name, checks in rows.groupby("gate", sort=False):
-        lines += [f"{name}: " + ", ".join(f"{check} {WORDS[bool(admitted)]}" for check, admitted
-                                          in zip(checks["check"], checks["admitted"])) + "."]
-    lines += [f"{each['package']} has {each['kernels']:,} kernels of it for SM{sm}."
-              for _, each in there.iterrows()] or ["Its kernels were not counted."]
-    said = rows[rows["said"] != ""][["gate", "check", "said"]].reset_index(drop=True)
-    return Answer("\n".join(lines), (said,) if len(said) else (),
+    admitting = int(rows["admitted"].astype(bool).sum())
+    said = f"{back_end} in {quantisation} on SM{sm}: {admitting} of {len(rows)} checks admit it."
+    has = [f"{count:,} in {package}" for package, count in zip(there["package"], there["kernels"])]
+    found = f"Kernels of it for SM{sm}: {', '.join(has) or 'not counted'}."
+    return Answer(f"{said}\n{found}", (rows[COLUMNS].reset_index(drop=True),),
                   {"checks": rows, "kernels": there})

@@ -62,10 +62,8 @@ def spec(shapes, dynamic=(), constraint=(), flashinfer="0.6.6"):
     Examples
     --------
     >>> spec([(300, 256), (300,)], constraint=(2, 1))
-    original: look-up raises IndexError, warm-up raises IndexError.
-    published: look-up returns, warm-up raises IndexError.
-    skip both: look-up returns, warm-up returns.
-    revised: look-up returns, warm-up returns.
+    The look-up raises in: original.
+    The warm-up raises in: original, published.
     The first exception is left for %debug.
     """
     shapes, dynamic, constraint = read(shapes, False), read(dynamic, True), read(constraint, True)
@@ -76,9 +74,10 @@ def spec(shapes, dynamic=(), constraint=(), flashinfer="0.6.6"):
         configured = autotuner.config(tuner, linked, constraint)
         outcomes[name] = {"look-up": autotuner.find(tuner, shapes, configured),
                           "warm-up": autotuner.generate(tuner, shapes, configured)}
-    lines = [f"{name}: " + ", ".join(
-        f"{step} " + (f"raises {type(each.raised).__name__}" if each.error else "returns")
-        for step, each in steps.items()) + "." for name, steps in outcomes.items()]
+    lines = []
+    for step in ("look-up", "warm-up"):
+        raising = [name for name, steps in outcomes.items() if steps[step].error]
+        lines += [f"The {step} raises in: {', '.join(raising) or 'none of the tuners'}."]
     table = pd.DataFrame([
         {"tuner": name, "step": step, "outcome": str(each),
          "line": each.frame.lineno if each.frame else ""}

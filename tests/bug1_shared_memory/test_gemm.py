@@ -44,7 +44,8 @@ def measured(tree, front):
 
 @pytest.mark.parametrize("wrong, named", [
     ({"d": "fp64"}, "fp64"), ({"a": "int4"}, "int4"), ({"b": "fp8"}, "fp8"), ({"fusion": "relu"}, "relu"), ({"schedule": "fast"}, "fast"),
-    ({"c": "int8"}, "int8"), ({"epilogue_schedule": "late"}, "late"), ({"scheduler": "none"}, "none"), ({"arch": "sm121"}, "sm121")])
+    ({"c": "int8"}, "int8"), ({"epilogue_schedule": "late"}, "late"), ({"scheduler": "none"}, "none"), ({"arch": "sm121"}, "sm121"),
+    ({"arch": "sm90"}, "nvfp4"), ({"a": "fp8"}, "fp8")])
 def test_an_unknown_kernel_is_named_with_what_is_known(wrong, named):
     with pytest.raises(CollectionError) as raised:
         gemm.Gemm(**{"tile": TILE} | wrong)
@@ -105,15 +106,46 @@ def test_headers_that_do_not_compile_are_no_kernels_fault(tmp_path):
     (tmp_path / "include/cutlass").mkdir(parents=True)
     (tmp_path / "include/cutlass/version.h").write_text("#define CUTLASS_MAJOR 2\n#define CUTLASS_MINOR 9\n#define CUTLASS_PATCH 0\n")
     with pytest.raises(CollectionError, match="CUTLASS 2.9.0 does not build[\\s\\S]*4.0 or later"):
-        gemm.ask([gemm.Gemm(TILE).cpp()], nvcc.FrontEnd(tmp_path / "include", (), "of ours", "sm_121a"))
+        gemm.compiled([gemm.Gemm(TILE).cpp()], nvcc.FrontEnd(tmp_path / "include", (), "of ours", "sm_121a"))
 
 
-@pytest.mark.parametrize("kernel, said", [
-    (gemm.Gemm((128, 16, 128)), "static assertion failed"), (tiles.grouped("128x128x64B", fused=True), "no fused finalize")])
-def test_what_cutlass_refuses_is_said_in_its_words(front, kernel, said):
+NARROW = [gemm.Gemm(tile, d) for tile in [(128, 64, 128), (64, 128, 128), (128, 32, 128)] for d in ("bf16", "fp32")]
+
+
+def test_a_kernel_that_nvcc_refuses_is_a_row_in_cutlass_words_and_costs_the_others_nothing(front):
+    """Narrow tiles share what fails in them, which nvcc reports once; each is refused all the same."""
+    kernels = [*NARROW, gemm.Gemm((128, 16, 128)), gemm.Gemm(TILE), gemm.Gemm(TILE, stages=3), gemm.Gemm((128, 256, 256), stages=3)]
+    found = gemm.measure(kernels, front)
+    assert list(found["status"]) == ["does not compile"] * 7 + ["fits", "fits", "too large"]
+    assert found["message"].str.startswith("TMA requires CTA_Tile and SLayout").tolist() == [True] * 6 + [False] * 4
+    assert "must divide CTA_N" in found["message"][6] and (found["message"][7:] == "").all()
+    assert found[["kernel", "headroom"]].isna().all(axis=1).tolist() == [True] * 7 + [False] * 3
+    assert list(found["fixed_stages"]) == [0] * 8 + [3, 3] and found["stages"][8] == 3
+
+
+def test_an_epilogue_that_is_not_there_is_said(front):
     bare = dataclasses.replace(front, extensions=(), identity=front.identity + " without extensions")
-    with pytest.raises(CollectionError, match=said):
-        gemm.measure([kernel], bare)
+    found = gemm.measure([tiles.grouped("128x128x64B", fused=True)], bare)
+    assert "no fused finalize" in found["message"][0]
+
+
+def test_each_line_of_a_unit_has_the_words_of_its_own_assertion_or_those_that_it_shares():
+    said = """/a/b/tma.hpp(739): error: static assertion failed with "one"
+          detected during:
+            instantiation of class "X::Params [with N=1]" at line 5 of /a/c.hpp
+            instantiation of "ask" at line 3 of unit.cu
+
+/a/b/tma.hpp(1): error: too many initializer values
+          detected during instantiation of class "X::Params [with N=1]" at line 3 of unit.cu
+
+/a/b/builder.inl(2): error: static assertion failed
+    static_assert(N >= 32);
+          detected during instantiation of class "X" at line 4 of unit.cu
+
+unit.cu(5): error: incomplete type "unit::whole<int>" is not allowed
+"""
+    assert gemm.refusals(said) == {3: "one", 4: "static_assert(N >= 32);", 5: "one"}
+    assert 0 in gemm.refusals("/a/header.hpp(1): error: name followed by :: must be a class")
 
 
 # Bytes
@@ -188,10 +220,13 @@ def test_a_tree_that_no_patch_fits_is_refused_with_the_bases(tmp_path):
 class Front:
     """A compiler that gives every kernel two stages, and counts how often it is asked."""
 
-    key, version, target, asked = {"nvcc": "none"}, "4.0.0", "sm_121a", 0
+    key, version, target = {"nvcc": "none"}, "4.0.0", "sm_121a"
+
+    def __init__(self):
+        self.asked = 0
 
     def compile(self, source, kind, *options, more=()):
-        self.asked += 1
+        self.asked += source.count("PROBE(")
         answers = "".join(f".b8 probe_{index}[4] = {{2, 0, 0, 0}};\n" for index in range(source.count("PROBE(")))
         return 0, answers.encode(), "[with Instance=3, Bytes=1024, Stages=2]"
 
@@ -205,6 +240,15 @@ def test_bytes_are_asked_once_and_again_when_the_unit_changes(cache_folder, monk
     monkeypatch.setattr(gemm, "UNITS", tmp_path)
     gemm.measure([gemm.Gemm(TILE)], front)
     assert front.asked == 2
+
+
+def test_one_more_kernel_asks_for_that_kernel_alone(cache_folder, monkeypatch):
+    front = Front()
+    monkeypatch.setattr(gemm, "opened", lambda *_: front)
+    kernels = [gemm.Gemm((128, 128, 64 * size)) for size in range(1, 101)]
+    for some_of_them, asked in ((kernels[:-1], 99), (kernels, 100), (kernels[::-1], 100)):
+        gemm.measure(some_of_them)
+        assert front.asked == asked
 
 
 def test_what_is_built_depends_on_every_unit_of_ours(monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from lib import evidence
 from lib.evidence import claims, parts
 from lib.instruments import devices
-from lib.report import comparison
+from lib.report import comparison, site
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def test_every_notebook_states_findings(report, findings):
     executed = {path.stem for path in (report / "notebooks").glob("*.ipynb")}
     assert executed == {path.stem for path in NOTEBOOKS}
-    assert executed - {"10-scoreboard"} == {finding["notebook"] for finding in findings.values()}
+    assert executed - {"10-scoreboard", *site.APART} == {finding["notebook"] for finding in findings.values()}
 
 
 def test_what_a_finding_says_follows_from_its_parts(findings):
@@ -37,7 +37,7 @@ def test_no_finding_claims_more_than_this_machine_has(findings):
         assert finding["tier"] != "reported" or any(each.startswith("https://") for each in finding["sources"]), id
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem != "10-scoreboard"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in ("10-scoreboard", *site.APART)], ids=lambda path: path.stem)
 def test_no_verdict_and_no_tier_is_written_by_hand(path):
     code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     assert "verdict=" not in code and "tier=" not in code and (".finding(" in code or ".measured(" in code)

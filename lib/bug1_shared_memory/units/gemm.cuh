@@ -35,6 +35,8 @@ template <class D> using ScatterSwap = epi::fusion::ScaledAccPerRowBiasPerColSca
 template <class D> struct Scatter { static_assert(sizeof(D) == 0, "this CUTLASS has no fused finalize: TensorRT-LLM's extensions are not there"); };
 template <class D> struct ScatterSwap : Scatter<D> {};
 #endif
+// D = alpha * accumulator + a bias for each column.
+template <class D> using Bias = epi::fusion::LinCombPerColBias<D, float, D, void, float>;
 // Output quantised to NVFP4 with its scales, as CUTLASS's example 79d has it.
 template <class C> using Quantize = epi::fusion::LinCombBlockScaleFactor<16, float_e2m1_t, float, float_ue4m3_t, Row, C>;
 
@@ -60,7 +62,8 @@ struct Gemm {
   using Epi = typename Epilogue<Arch, EpiOp, T, Cluster, Sub, C, Ptr<Grouped, LC>, AlignC, D, Ptr<Grouped, LD>, AlignD, EpiSched,
                                 Fusion>::type;
   using Count = cute::conditional_t<Stages == 0, StageCountAutoCarveout<int(sizeof(typename Epi::SharedStorage))>, StageCount<Stages>>;
-  using Main = typename CollectiveBuilder<Arch, arch::OpClassBlockScaledTensorOp, A, Ptr<Grouped, Row>, AlignA, B, Ptr<Grouped, Col>,
+  using Op = cute::conditional_t<(Arch::kMinComputeCapability < 100), arch::OpClassTensorOp, arch::OpClassBlockScaledTensorOp>;
+  using Main = typename CollectiveBuilder<Arch, Op, A, Ptr<Grouped, Row>, AlignA, B, Ptr<Grouped, Col>,
                                           AlignB, float, T, Cluster, Count, Sched>::CollectiveOp;
   using Problem = cute::conditional_t<Grouped, cutlass::gemm::GroupProblemShape<cute::Shape<int64_t, int64_t, int64_t>>,
                                       cute::Shape<int, int, int, int>>;
@@ -69,7 +72,9 @@ struct Gemm {
 
 // The capacity that the builders divide into stages, bytes a block.
 template <class Arch> constexpr int capacity() {
-  return Arch::kMinComputeCapability >= 120 ? arch::sm120_smem_capacity_bytes : arch::sm100_smem_capacity_bytes;
+  return Arch::kMinComputeCapability >= 120   ? arch::sm120_smem_capacity_bytes
+         : Arch::kMinComputeCapability >= 100 ? arch::sm100_smem_capacity_bytes
+                                              : cutlass::gemm::collective::detail::sm90_smem_capacity_bytes;
 }
 
 // Where a member lies and how many bytes it has; an absent one has none.
@@ -87,6 +92,7 @@ OPTIONAL_PART(smem_A) OPTIONAL_PART(smem_B) OPTIONAL_PART(smem_SFA) OPTIONAL_PAR
 struct Answer { int stages, threads, mainloop, epilogue, kernel, budget; Part part[11]; };
 template <class G> constexpr Answer ask() {
   using K = typename G::Kernel; using S = typename K::SharedStorage; using T = decltype(S::tensors); using M = decltype(T::mainloop);
+  static_assert(sizeof(typename K::Params) > 0);  // its tensor maps have types only where they can be made
   constexpr int tensors = __builtin_offsetof(S, tensors), main = tensors + int(__builtin_offsetof(T, mainloop));
   return {int(G::Main::DispatchPolicy::Stages), int(K::MaxThreadsPerBlock), int(sizeof(typename G::Main::SharedStorage)),
           int(sizeof(typename G::Epi::SharedStorage)), int(sizeof(S)), capacity<typename G::ArchTag>(),
@@ -94,5 +100,16 @@ template <class G> constexpr Answer ask() {
            part_tensormaps<S>(), part_epilogue<T>(tensors), part_smem_A<M>(main), part_smem_B<M>(main), part_smem_SFA<M>(main),
            part_smem_SFB<M>(main)}};
 }
+
+// A template whose instantiation failed is reported once, where it was needed first. Who needs it later has an erroneous type for
+// a tensor map, is no `Whole<true...>`, and so has an error on its own line too.
+template <bool...> struct Whole;
+template <> struct Whole<true, true, true, true, true, true> {};
+#define TENSOR_MAP(TYPE)                                                                        \
+  template <class P, class = void> struct Has##TYPE { static constexpr bool value = true; };    \
+  template <class P> struct Has##TYPE<P, std::void_t<typename P::TYPE>> { static constexpr bool value = std::is_class_v<typename P::TYPE>; };
+TENSOR_MAP(TMA_A) TENSOR_MAP(TMA_B) TENSOR_MAP(TMA_SFA) TENSOR_MAP(TMA_SFB) TENSOR_MAP(TMA_C) TENSOR_MAP(TMA_D)
+template <class G, class M = typename G::Main::Params, class E = typename G::Epi::Params>
+using whole = Whole<HasTMA_A<M>::value, HasTMA_B<M>::value, HasTMA_SFA<M>::value, HasTMA_SFB<M>::value, HasTMA_C<E>::value, HasTMA_D<E>::value>;
 }  // namespace unit
-#define PROBE(NAME, ...) extern "C" { __device__ unit::Answer NAME = unit::ask<unit::Gemm<__VA_ARGS__>>(); }
+#define PROBE(NAME, ...) extern "C" { __device__ unit::Answer NAME = unit::ask<unit::Gemm<__VA_ARGS__>>(); } unit::whole<unit::Gemm<__VA_ARGS__>> whole_##NAME;
