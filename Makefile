@@ -7,7 +7,7 @@ LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
 WITH := $(RUN) -c 'import os, shlex, sys; *first, words = sys.argv[1:]; os.execv(sys.executable, [sys.executable, "-m", *first, *shlex.split(words)])'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: report record test lab notebook bench soak doctor clean help always
+.PHONY: report record test lab notebook atlas bench soak doctor clean help always
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
+	@echo "make atlas                      measure the grid of notebook 12 again, on from where it was interrupted"
 	@echo "make bench                      the measured bars"
 	@echo "make soak SECONDS=600           kill, fill and corrupt runs at random, and see that the last report stays"
 	@echo "SM12X_START_TIMEOUT=1200        before any of these: the seconds that a kernel may take to start, 600 if unset"
@@ -63,6 +64,9 @@ lab: $(VENV)/ready
 notebook: $(VENV)/ready
 	@test -n "$$N" || { echo 'name a notebook: make notebook N=04 P="target_arch=sm_120a"'; exit 1; }
 	@$(RUN) -m lib notebook -- "$$N" "$$P"
+
+atlas: $(VENV)/ready
+	@$(RUN) -m lib atlas
 
 bench: $(VENV)/ready
 	@$(WITH) tests.bench "$$B"
