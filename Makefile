@@ -7,7 +7,7 @@ LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
 WITH := $(RUN) -c 'import os, shlex, sys; *first, words = sys.argv[1:]; os.execv(sys.executable, [sys.executable, "-m", *first, *shlex.split(words)])'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: report record test lab notebook survey bench soak doctor clean help always
+.PHONY: report record test lab notebook survey history atlas bench soak doctor clean help always
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
 	@echo "make lab N=11                   the workbench: ask about a tile, spec, pool, back end or model of your own"
 	@echo 'make notebook N=04 P="a=b c=d"  one notebook with parameters of yours'
+	@echo "make atlas                      measure the grid of notebook 12 again, on from where it was interrupted"
 	@echo "make bench                      the measured bars"
 	@echo "make soak SECONDS=600           kill, fill and corrupt runs at random, and see that the last report stays"
 	@echo "CLUSTER=tcp://machine:8786      before or behind any of these: a Dask cluster answers what many machines can (see README)"
@@ -71,6 +72,9 @@ notebook: $(VENV)/ready
 
 survey: $(VENV)/ready
 	@$(RUN) -m lib survey --which="$$W"
+
+atlas: $(VENV)/ready
+	@$(RUN) -m lib atlas
 
 bench: $(VENV)/ready
 	@$(WITH) tests.bench "$$B"

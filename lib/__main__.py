@@ -10,6 +10,7 @@ from shlex import split as words
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest loads, it just ends
 
+from lib.atlas import measured
 from lib.errors import CollectionError
 from lib.instruments import devices
 from lib.report import commands, console, guard, record, runner
@@ -51,6 +52,7 @@ def parser():
     lab.add_argument("--number", default="", help="of the notebook to open")
     lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
     command("fetch", commands.fetch)
+    command("atlas", measured.refresh)
     return whole
 
 

@@ -3,16 +3,15 @@
 The bytes and operations are computed here; explorer.js, in site and JupyterLab, only divides them.
 """
 
-import json
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 
+from lib.evidence import explorers
 from lib.fit import roofline
 from lib.subjects import formats, models
 
-MIME = "application/vnd.sm12x.explorer+json"
 SCRIPT = Path(__file__).with_name("explorer.js")
 CONTEXTS, FORMATS, FIRST = tomllib.loads(SCRIPT.with_suffix(".toml").read_text()).values()
 
@@ -27,7 +26,7 @@ def offered(name):
     return FIRST.get(name, {}) | usual
 
 
-class Explorer:
+class Explorer(explorers.Explorer):
     """The explorer for a machine, as something that shows itself.
 
     `memory` and `spare` are the bytes that it offers, and those for neither weights nor cache;
@@ -43,26 +42,17 @@ class Explorer:
              "read": float(roofline.step_bytes(name, recipe).sum())}
             for name in known for recipe, label in offered(name).items()])
         of_model = every.set_index("model")
-        self.data = {"memory": memory, "bandwidth": bandwidth, "peak": peak, "spare": spare,
-                     "reached": list(reached), "contexts": CONTEXTS, "caches": list(formats.CACHED),
-                     "models": [browsed(name, of_model.loc[[name]]) for name in known]}
+        data = {"memory": memory, "bandwidth": bandwidth, "peak": peak, "spare": spare,
+                "reached": list(reached), "contexts": CONTEXTS, "caches": list(formats.CACHED),
+                "models": [browsed(name, of_model.loc[[name]]) for name in known]}
         cached = every["model"].map(lambda name: models.cache_bytes(name, 32768))
         fits = every["weights"] + cached + spare <= memory
-        self.table = pd.DataFrame({
+        table = pd.DataFrame({
             "model": [known[name]["title"] for name in every["model"]], "format": every["label"],
             "weights (GB)": (every["weights"] / models.GB).round(1),
             "fits one Spark with 32k of bf16 cache": fits.map({True: "yes", False: "no"}),
             "at most, without context (tokens/s)": (bandwidth / every["read"]).round(1)})
-
-    def _repr_mimebundle_(self, **_):
-        table = self.table.to_html(index=False, border=0)
-        data = json.dumps(self.data, separators=(",", ":"))
-        data = data.replace("<", "\\u003c").replace("&", "\\u0026")
-        html = (f'<div class="explorer"><script type="application/json">{data}</script>'
-                f"<details open><summary>every model in every format</summary>{table}</details>"
-                f"</div><script>{SCRIPT.read_text()}</script>")
-        said = f"the explorer: {len(self.table)} pairs of model and format"
-        return {MIME: {"data": self.data, "table": table}, "text/html": html, "text/plain": said}
+        super().__init__("fit", SCRIPT, data, table, "every model in every format")
 
 
 def browsed(name, rows):

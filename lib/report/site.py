@@ -18,11 +18,12 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
+from lib.atlas import explorer as kernels
 from lib.doctor import examine, releases
-from lib.evidence import claims, threads
+from lib.evidence import claims, explorers, threads
 from lib.evidence.figures import PLOTLY
 from lib.evidence.findings import MIME
-from lib.fit import explorer
+from lib.fit import explorer as models
 from lib.report import origin, record, runner, scoreboard
 from lib.report.scoreboard import FOLDER, template
 from lib.subjects import patches
@@ -37,7 +38,7 @@ TAGS = nh3.ALLOWED_TAGS | {"section", "figure", "figcaption", "details", "summar
 ATTRIBUTES = {tag: nh3.ALLOWED_ATTRIBUTES.get(tag, set()) | {"class", "id"} for tag in TAGS}
 ATTRIBUTES["th"] |= {"scope", "colspan", "rowspan"}
 ATTRIBUTES["td"] |= {"colspan", "rowspan"}
-SHOWN = [MIME, RECORDED, PLOTLY, explorer.MIME, "text/html", "image/svg+xml",
+SHOWN = [MIME, RECORDED, PLOTLY, explorers.MIME, "text/html", "image/svg+xml",
          "image/png", "text/markdown", "text/plain"]  # of several forms of an output, the first
 LONGEST = 2400  # characters of a page that the search knows, no word twice
 
@@ -133,8 +134,8 @@ class Exporter(HTMLExporter):
         if kept := data.get(RECORDED):
             machine = self.elsewhere[kept["id"]]
             return self.macros.recorded(machine, machine.by_id[kept["id"]])
-        if picker := data.get(explorer.MIME):
-            return self.macros.explorer(picker["data"], table_html(picker["table"]))
+        if picker := data.get(explorers.MIME):
+            return self.macros.explorer(picker, table_html(picker["table"]))
         drawing, table = data[PLOTLY], table_html(data.get("text/html", ""))
         alt = (drawing.get("layout", {}).get("meta") or {}).get("alt") or "a chart"
         return self.macros.chart(f"chart-{next(self.numbers)}", alt, drawing, table)
@@ -211,11 +212,12 @@ def static(target, documents):
     (target / "style.css").write_text(
         f"{(FOLDER / 'style.css').read_text()}\n{light}\n@media (prefers-color-scheme: dark) "
         f"{{\n{dark}\n}}\n.highlight {{ background: transparent; }}\n")
+    scripts = (explorers.SCRIPT, models.SCRIPT, kernels.SCRIPT)
+    (target / "explorer.js").write_text("".join(path.read_text() for path in scripts))
     for name, known in ("terms", scoreboard.TERMS), ("search", documents):
         (target / f"{name}.js").write_text(f"const {name.upper()} = {record.compact(known)};\n")
     library = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     for path, name in ((FOLDER / "site.js", "site.js"), (library, "plotly.min.js"),
                        (FOLDER / "vendor" / "minisearch.min.js", "minisearch.js"),
-                       (explorer.SCRIPT, "explorer.js"),
                        (record.REPOSITORY / "docs" / "screenshot.png", "preview.png")):
         shutil.copyfile(path, target / name)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lib.evidence import explorers
 from lib.fit import explorer
 from lib.subjects import models
 from lib.subjects.models import GB
@@ -29,10 +30,10 @@ def test_every_model_can_be_picked_in_a_format_of_known_size(shown):
 
 def test_its_bundle_is_json_and_nothing_in_it_ends_the_script(shown):
     bundle = shown._repr_mimebundle_()
-    assert json.loads(json.dumps(bundle[explorer.MIME]))["data"]["memory"] == MEMORY
+    assert json.loads(json.dumps(bundle[explorers.MIME]))["data"]["memory"] == MEMORY
     inside = bundle["text/html"].split('<script type="application/json">')[1].split("</script>")[0]
     assert "<" not in inside and json.loads(inside)["spare"] == SPARE
-    assert bundle["text/html"].count("</script>") == 2 and "<table" in bundle[explorer.MIME]["table"]
+    assert bundle["text/html"].count("</script>") == 2 and "<table" in bundle[explorers.MIME]["table"]
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""What CUTLASS said of the grid: kept in atlas.csv.gz, measured anew by ``make atlas``."""
+
+import gzip
+from ast import literal_eval
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+
+from lib.atlas import grid
+from lib.bug1_shared_memory import gemm
+from lib.errors import CollectionError
+from lib.instruments import toolchain
+
+KEPT = Path(__file__).with_name("atlas.csv.gz")
+WHOLE = Path(__file__).with_name("whole.csv")  # a sample, compiled whole: see `lib.atlas.whole`
+# What is kept of a kernel: where it stands, its fields but the names, and what CUTLASS said.
+BASIS = ["grid", "of", "cutlass", "nvcc", "target"]
+NAMES = {"name", "product", "version", "subtile"}
+FIELDS = [{"stages": "fixed_stages"}.get(each.name, each.name)
+          for each in fields(gemm.Gemm) if each.name not in NAMES]
+SAID = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget", "message"]
+KEY = ["of", "target", *FIELDS]
+
+
+def measure(names=None):
+    """Measure sub-grids (by default all) with each of their CUTLASSes (DataFrame, as `kept`).
+
+    A kernel that is in two sub-grids stands in the first. Kernels that were measured before come
+    from the cache, so that an interrupted run goes on where it was.
+    """
+    names = list(names or grid.GRIDS)
+    wheels = dict.fromkeys(of for name in names for of in grid.GRIDS[name]["of"])
+    return pd.concat([of_wheel(of, names) for of in wheels], ignore_index=True)
+
+
+def of_wheel(of, names):
+    """`measure` for one CUTLASS: what shares a target is asked together, so that it shares more."""
+    asked = {}
+    for name in names:
+        if of in grid.GRIDS[name]["of"]:
+            for target, kernels in grid.targets(name).items():
+                asked.setdefault(target, []).extend((name, each) for each in kernels)
+    found = []
+    for target, pairs in asked.items():
+        first, kernels = zip(*pairs)
+        table = gemm.measure(kernels, grid.front_end(of, target))
+        nvcc = toolchain.find().version
+        found.append(table.assign(grid=first, of=of, target=target, nvcc=nvcc))
+    return pd.concat(found)[BASIS + FIELDS + SAID].drop_duplicates(KEY)
+
+
+def write(table):
+    """Keep what was measured (DataFrame), byte for byte the same for the same table."""
+    numbers = dict.fromkeys(SAID[:-1], "Int64")
+    text = table.astype(numbers).to_csv(index=False)
+    KEPT.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def kept():
+    """What was measured (DataFrame): a row a kernel, `BASIS`, `FIELDS`, `SAID`, headroom, status.
+
+    Numbers are bytes, missing where the kernel does not compile.
+    """
+    table = pd.read_csv(KEPT, dtype=dict.fromkeys(SAID[:-1], "Int64"), keep_default_na=False,
+                        na_values=dict.fromkeys(SAID[:-1], ""), converters={"tile": literal_eval})
+    left = table["budget"] - table["kernel"]
+    status = pd.Series(gemm.FITS, table.index).mask((left < 0).fillna(False), gemm.LARGE)
+    return table.assign(headroom=left, status=status.mask(left.isna(), gemm.REFUSED))
+
+
+def kernel(row):
+    """The kernel (`gemm.Gemm`) of a row of `kept`."""
+    words = {field: row[field] for field in FIELDS if field != "fixed_stages"}
+    return gemm.Gemm(**words, stages=int(row["fixed_stages"]))
+
+
+def drawn(table, count, seed):
+    """`count` rows of each CUTLASS in a table, drawn at random (DataFrame)."""
+    return table.groupby("of", group_keys=False).sample(count, random_state=seed)
+
+
+def again(rows):
+    """Measure rows of `kept` anew: `SAID` as it is kept and as it is now (DataFrame), and `same`.
+
+    An error if nvcc cannot be had.
+    """
+    found = []
+    for (of, target), group in rows.groupby(["of", "target"]):
+        now = gemm.measure([kernel(row) for _, row in group.iterrows()],
+                           grid.front_end(of, target)).set_index(group.index)
+        found.append(now[SAID].astype(dict.fromkeys(SAID[:-1], "Int64")))
+    if not found:
+        raise CollectionError("no kernel of the atlas is for this target",
+                              "use one of those that lib/atlas/atlas.csv.gz has, as sm_121a")
+    now = pd.concat(found).reindex(rows.index)
+    same = (now.fillna(-1) == rows[SAID].fillna(-1)).all(axis=1)
+    return rows[KEY].join(rows[SAID]).join(now, rsuffix=" now").assign(same=same)
+
+
+def paired(table, by, one, other):
+    """Kernels that were asked in two ways of a column `by`, as ``of``: a row a kernel (DataFrame),
+    what CUTLASS said named after the way, and whether it is the `same`."""
+    keys = [name for name in KEY if name != by]
+    sides = [table[table[by] == way][[*keys, *SAID, "headroom", "status"]] for way in (one, other)]
+    pair = sides[0].merge(sides[1], on=keys, suffixes=(f" {one}", f" {other}"))
+    first, second = (pair[[f"{name} {way}" for name in ("stages", "kernel", "status")]].fillna(-1)
+                     for way in (one, other))
+    return pair.assign(same=(first.to_numpy() == second.to_numpy()).all(axis=1))
+
+
+def refresh(_=None):
+    """Measure the grid of the atlas, and keep what CUTLASS says in lib/atlas/atlas.csv.gz."""
+    write(measure())
