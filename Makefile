@@ -7,7 +7,7 @@ LOCK := $(shell command -v flock >/dev/null && echo flock .setup.lock)
 WITH := $(RUN) -c 'import os, shlex, sys; *first, words = sys.argv[1:]; os.execv(sys.executable, [sys.executable, "-m", *first, *shlex.split(words)])'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: report record test lab notebook bench soak doctor clean help always
+.PHONY: report record test lab notebook history bench soak doctor clean help always
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make report KEEP=1 JOBS=2       put a run with a failure in place too; so many notebooks at once"
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
 	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has (D: more places; GPU: not this one)'
+	@echo "make history                    read every release of FlashInfer anew, for notebook 08 and the doctor"
 	@echo "make test                       all tests"
 	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
@@ -63,6 +64,9 @@ lab: $(VENV)/ready
 notebook: $(VENV)/ready
 	@test -n "$$N" || { echo 'name a notebook: make notebook N=04 P="target_arch=sm_120a"'; exit 1; }
 	@$(RUN) -m lib notebook -- "$$N" "$$P"
+
+history: $(VENV)/ready
+	@$(RUN) -m lib history
 
 bench: $(VENV)/ready
 	@$(WITH) tests.bench "$$B"

@@ -11,6 +11,7 @@ bug3_moe_gate/         notebook 03: gates, and the kernels behind them
 bug4_autotuner/        notebook 04: the tuner surveyed, patched, and given a real GEMM
 bug5_attention/        notebook 05: routing, instruction sets, the fallback
 fit/                   notebook 06: models in memory, rooflines, the explorer
+history/               notebook 08: every release of FlashInfer, asked by the bugs' rooms
 report/                machinery: commands, runner, evidence.json, scoreboard, site
 doctor/                stands by itself: which of the bugs an installation has
 overlay/               stands by itself: patches on an installed package, no file of it changed

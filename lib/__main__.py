@@ -1,4 +1,4 @@
-"""``python -m lib report | record | notebook | lab | fetch``: the commands' arguments alone."""
+"""``python -m lib report | record | notebook | lab | fetch | history``: their arguments alone."""
 
 import argparse
 import os
@@ -49,6 +49,7 @@ def parser():
     lab.add_argument("--number", default="", help="of the notebook to open")
     lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
     command("fetch", commands.fetch)
+    command("history", commands.history)
     return whole
 
 

@@ -1,4 +1,4 @@
-"""The commands behind make: fetch, report, record, notebook, lab."""
+"""The commands behind make: fetch, report, record, notebook, lab, history."""
 
 import fcntl
 import os
@@ -13,6 +13,7 @@ import papermill
 
 from lib import cache
 from lib.errors import CollectionError
+from lib.history import kept, verdicts
 from lib.instruments import devices
 from lib.report import comparison, console, guard, machines, record, runner, site
 from lib.subjects import parameters, tensorrt_llm, wheels
@@ -238,3 +239,13 @@ def lab(arguments):
     del os.environ[guard.VARIABLE]  # it is to outlive this run, which ends here
     os.execv(sys.executable,
              [sys.executable, "-m", "jupyterlab", *options, *arguments.options])
+
+
+def history(_):
+    """Read every release of FlashInfer, and keep what it says; status 1 if one could not be."""
+    failed = kept.refresh()
+    verdicts.keep()
+    for version, error in failed.items():
+        console.warn(f"  {version} COULD NOT BE READ, what was kept of it stays: {error}")
+    console.say(f"{len(kept.load()[0])} releases: {kept.FILE}, and {verdicts.SINCE} for the doctor")
+    return failed
