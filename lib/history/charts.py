@@ -27,9 +27,9 @@ def heat(found):
         drawn.add_scatter(x=[None], y=[None], mode="markers", name=verdict.partition(" from")[0],
                           marker=dict(symbol="square", size=11, color=COLOURS[ink]))
     for place, (check, course) in enumerate(verdicts.courses(found).to_numpy()):
-        drawn.add_annotation(text=f"<b>{check}</b>: {course}", x=-0.5, y=place - 0.42,
-                             xanchor="left", font_size=11, showarrow=False, borderpad=0)
+        drawn.add_annotation(text=f"{check}: {course}".replace(" from", ""), x=-0.5, y=place - 0.42,
+                             xanchor="left", font_size=10, showarrow=False, borderpad=0)
     return drawn.update_layout(
         height=210 + ROW * len(said), margin_l=8, margin_r=8,
-        xaxis=dict(tickvals=days[::TICKS], tickangle=-90, showgrid=False),
+        xaxis=dict(tickvals=days[::TICKS], tickangle=-90, tickfont_size=11, showgrid=False),
         yaxis=dict(visible=False, range=[len(said) - 0.5, -0.9]))

@@ -16,10 +16,8 @@ FAMILIES = ("FP4 GEMM", "grouped GEMM", "MXFP8 GEMM")  # as the doctor names the
 
 
 def load():
-    """The releases as they were kept (list of dict), by upload, and the day of that (str).
-
-    Of each its version, when it was uploaded, its bytes and SHA-256, and what it `said`.
-    """
+    """The releases (list of dict), by upload, and the day on which they were read (str): of each
+    its version, when it was uploaded, its bytes and SHA-256, and what it ``said``."""
     kept = json.loads(FILE.read_text())
     rows = [row | {"said": kept["said"][row["said"]]} for row in kept["releases"]]
     return rows, kept["read"]
@@ -32,9 +30,7 @@ def pinned():
 
 def anew(version, target=TARGET):
     """What a pinned release says when all of it is read, run and compiled here (dict, of `load`).
-
-    Its kernels are asked for beside TensorRT-LLM's, as notebook 01 does: both share the answer.
-    """
+    Its kernels stand beside TensorRT-LLM's, as in notebook 01, so that both share the answer."""
     tree = wheels.source(releases.PROJECT, version)
     kernels = [*tiles.of_tensorrt_llm(("bf16", "fp32")), *tiles.of_flashinfer(tree, version)]
     table = gemm.measure(kernels, nvcc.of_flashinfer(version, target))
@@ -61,24 +57,22 @@ def measured(answers):
     found = [None] * len(answers)
     for version in pinned():
         carrier, kernels = releases.whole(version), {}
-        for place, answer in enumerate(answers):
-            if (answer["headers"] == carrier["headers"]
-                    and answer["scatter"] in ("", carrier["scatter"])):
-                kernels[place] = [gemm.Gemm(**each | {name: tuple(each[name]) for name in
-                                                      ("tile", "subtile")})
-                                  for each in answer["kernels"]]
-        union = list(dict.fromkeys(kernel for each in kernels.values() for kernel in each))
-        table = gemm.measure(union, nvcc.of_flashinfer(version, TARGET))
+        for place, each in enumerate(answers):
+            if (each["headers"], each["scatter"] or carrier["scatter"]) == (
+                    carrier["headers"], carrier["scatter"]):
+                kernels[place] = [gemm.Gemm(**fields | {name: tuple(fields[name]) for name in
+                                                        ("tile", "subtile")})
+                                  for fields in each["kernels"]]
+        union = list(dict.fromkeys(kernel for own in kernels.values() for kernel in own))
+        table = union and gemm.measure(union, nvcc.of_flashinfer(version, TARGET))
         for place, own in kernels.items():
-            found[place] = summed(table[[each in own for each in union]])
+            found[place] = summed(table[[kernel in own for kernel in union]])
     return found
 
 
 def refresh():
-    """Read all releases of the index and keep what they say; the errors by version (dict).
-
-    What cannot be read this time stays as it was kept.
-    """
+    """Read all releases of the index and keep what they say; the errors by version (dict), of which
+    what was kept before stays."""
     files = releases.published()
     outcomes = workers.ask(releases.fetched, [{"sha256": each.sha256} for each in files],
                            title="releases of FlashInfer", processes=True)

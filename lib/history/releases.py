@@ -31,11 +31,11 @@ MORE = ["*.dist-info/METADATA", f"{HEADERS}/cutlass/version.h",
 LINKED, MENDED = (((300, 64), (300, 32)), [((0, 1), (0, 0))]), "((256, 64), (256, 32))"
 BLOCK = 1 << 17  # bytes of one range: a wheel takes about 20
 # What an answer depends on besides the modules that are imported here.
-JUDGES = {"doctor": sorted(Path(rules.__file__).parent.glob("*.py")),
-          "rules": Path(rules.__file__).with_name("rules.toml"),
-          "cases": Path(autotuner.__file__).with_name("cases.toml")}
-# While a tuner is loaded, it stands in for installed modules; and Python 3.11 parses in one thread
-# at a time, or fails: https://github.com/python/cpython/issues/106905
+DOCTOR = Path(rules.__file__).parent
+JUDGES = {"judges": [*sorted(DOCTOR.glob("*.py")), DOCTOR / "rules.toml",
+                     Path(autotuner.__file__).with_name("cases.toml")]}
+# A tuner that is loaded stands in for installed modules; and Python 3.11 parses in one thread at a
+# time, or fails (https://github.com/python/cpython/issues/106905).
 ALONE = threading.Lock()
 
 

@@ -1,6 +1,5 @@
 """When each bug came, went and came back: what the releases said, as verdicts."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -55,24 +54,15 @@ def table(rows):
 
 
 def courses(found):
-    """What each check says from release to release, in words (DataFrame: check, course)."""
-    turns = found[found["verdict"].ne(found.groupby("check")["verdict"].shift())]
-    words = turns["verdict"].str.partition(" from")[0] + (
-        " from " + turns["version"]).where(turns["upload"] > 0, "")
-    return words.groupby(turns["check"], sort=False).agg(", ".join).rename("course").reset_index()
+    """What each check says from release to release (DataFrame: check, course, in words)."""
+    def told(rows):
+        turns = rows[rows["verdict"].ne(rows["verdict"].shift())]
+        words = turns["verdict"].str.removesuffix(" here").str.partition(" from")[0]
+        later = (words + " from " + turns["version"])[turns["upload"] > 0]
+        return ", ".join(later) or f"{words.iloc[0]} in all"
 
-
-def sizes(rows):
-    """The kernels that releases build for SM120, where they change (DataFrame): how many are built
-    and are too large, and the bytes of the largest, by CUTLASS and family."""
-    found = pd.DataFrame([
-        {"CUTLASS": row["said"]["cutlass"], "its files": row["said"]["headers"][:8],
-         "kernels": family, **size, "version": row["version"]}
-        for row in rows for family, size in (row["said"]["sizes"] or {}).items()])
-    alike = [name for name in found if name != "version"]
-    return found.groupby(alike, sort=False)["version"].agg(
-        ["first", "last", "count"]).reset_index().rename(
-        columns={"largest": "largest (B)", "first": "from", "last": "to", "count": "releases"})
+    groups = found.groupby("check", sort=False)
+    return pd.DataFrame([{"check": name, "course": told(rows)} for name, rows in groups])
 
 
 def changes(found):
@@ -105,11 +95,6 @@ def since(found):
 
 
 def facts(rows, day):
-    """What the doctor is to know of the releases, which were read on a day (dict)."""
+    """What the doctor is to know, in `SINCE`, of releases that were read on a day (dict)."""
     newest = max((row["version"] for row in rows), key=doctor.order)
     return {"read": day, "newest": newest, "checks": since(table(rows)).to_dict("records")}
-
-
-def keep():
-    """Have the doctor know what is kept: `SINCE`."""
-    SINCE.write_text(json.dumps(facts(*kept.load()), indent=1) + "\n")

@@ -1,6 +1,7 @@
 """The commands behind make: fetch, report, record, notebook, lab, history."""
 
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -244,7 +245,8 @@ def lab(arguments):
 def history(_):
     """Read every release of FlashInfer, and keep what it says; status 1 if one could not be."""
     failed = kept.refresh()
-    verdicts.keep()
+    facts = verdicts.facts(*kept.load())
+    verdicts.SINCE.write_text(json.dumps(facts, indent=1) + "\n")
     for version, error in failed.items():
         console.warn(f"  {version} COULD NOT BE READ, what was kept of it stays: {error}")
     console.say(f"{len(kept.load()[0])} releases: {kept.FILE}, and {verdicts.SINCE} for the doctor")
