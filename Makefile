@@ -17,6 +17,7 @@ help:
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
 	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has, and whether its CUDA code loads (D: more places; GPU, DRIVER: not these)'
 	@echo 'make survey W="name==version"   whether a published wheel runs on SM120 and SM121; without W all of lib/survey/survey.toml, about 19 GB'
+	@echo "make history                    read every release of FlashInfer anew, for notebook 08 and the doctor"
 	@echo "make test                       all tests"
 	@echo 'make test T="-m emulated"       those on aarch64, by emulation, in about an hour (root, apt-get and QEMU)'
 	@echo 'make lab N=04 L="--ip=0.0.0.0"  JupyterLab on the notebooks, or on one, with options of yours'
@@ -75,6 +76,9 @@ survey: $(VENV)/ready
 
 atlas: $(VENV)/ready
 	@$(RUN) -m lib atlas
+
+history: $(VENV)/ready
+	@$(RUN) -m lib history
 
 bench: $(VENV)/ready
 	@$(WITH) tests.bench "$$B"

@@ -15,6 +15,7 @@ fit/                   notebook 06: models in memory, rooflines, the explorer
 survey/                notebook 09: what published wheels hold, and a driver's refusals
 workbench/             notebook 11: tools for a tile, spec, pool, gate or model of the reader's
 atlas/                 notebook 12: a grid of CUTLASS's kernels, measured and kept, its explorer
+history/               notebook 08: every release of FlashInfer, asked by the bugs' rooms
 report/                machinery: commands, runner, evidence.json, scoreboard, site
 doctor/                stands by itself: which bugs an installation has, what of it loads here
 overlay/               stands by itself: patches on an installed package, no file of it changed

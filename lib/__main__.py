@@ -1,4 +1,4 @@
-"""``python -m lib report | record | notebook | survey | lab | fetch``: their arguments alone."""
+"""``python -m lib report | record | notebook | survey | history ...``: their arguments alone."""
 
 import argparse
 import os
@@ -53,6 +53,7 @@ def parser():
     lab.add_argument("--options", type=words, default=[], help="of JupyterLab, in one word")
     command("fetch", commands.fetch)
     command("atlas", measured.refresh)
+    command("history", commands.history)
     return whole
 
 

@@ -33,7 +33,8 @@ def examine(places, sm):
             worst = min((check.verdict for check in said), key=VERDICTS.index)
             # Not for this GPU, or not in this release: then there is nothing to do about it.
             read = worst != NOT_AFFECTED or any(check.file for check in said)
-            merged = releases.beside(version, bug) if product == "TensorRT-LLM" else ""
+            merged = (releases.beside(version, bug) if product == "TensorRT-LLM" else
+                      releases.mended(version, bug, said) if product == "FlashInfer" else "")
             answers.append(Answer(bug, product, version, str(root), worst, said,
                                   todo(product, bug, worst, read), merged))
     return sorted(answers, key=lambda answer: answer.bug)

@@ -1,5 +1,6 @@
-"""Since when the merged fixes are in a release of TensorRT-LLM; todo.toml has the facts."""
+"""Since when fixes are in a release: of TensorRT-LLM by todo.toml, of FlashInfer by since.json."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from . import AFFECTED, CANNOT_TELL, FIXED, Check
 
 FACTS = tomllib.loads(Path(__file__).with_name("todo.toml").read_text())
+WHEELS = json.loads(Path(__file__).with_name("since.json").read_text())  # made by make history
+MENDED = {(each["bug"], each["what"]): each for each in WHEELS["checks"]}
 STAGES = ("dev", "a", "b", "rc", "")
 VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:(a|b|rc)(\d{1,9}))?"
                      r"(?:\.post(\d{1,9}))?(?:\.dev(\d{1,18}))?(?:\+\S*)?")
@@ -39,6 +42,21 @@ def beside(version, bug):
     word = {True: "is in", False: "is not in", None: "may or may not be in"}[has(version, bug)]
     which = f" {word} {version}" if order(version) else " (this copy does not state its release)"
     return f"pull request {fact['pull']}{which}: {fact['says']} {' '.join(fact['links'])}"
+
+
+def mended(version, bug, checks):
+    """A sentence on since when FlashInfer has what its checks lack (str), empty where none does."""
+    told, never, this = [], [], order(version)
+    for check in checks:
+        known = MENDED.get((bug, check.what)) if check.verdict == AFFECTED else None
+        if known and not known["since"]:
+            never.append(check.what)
+        elif known and this and this < order(known["since"]):
+            rc = f" ({known['since']})" if known["final"] not in ("", known["since"]) else ""
+            told.append(f"{check.what} since {known['final'] or known['since']}{rc}")
+    if never:
+        told.append(f"in no release up to {WHEELS['newest']}: {', '.join(never)}")
+    return f"mended, by the wheels of {WHEELS['read']}: {'; '.join(told)}." if told else ""
 
 
 def check(version, bug):

@@ -1,6 +1,7 @@
-"""The commands behind make: fetch, report, record, notebook, survey, lab."""
+"""The commands behind make: fetch, report, record, notebook, survey, history, lab."""
 
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,8 @@ import papermill
 
 from lib import cache, workers
 from lib.errors import CollectionError
+from lib.history import kept as releases
+from lib.history import verdicts as mended
 from lib.instruments import devices
 from lib.report import comparison, console, guard, record, runner, site
 from lib.subjects import parameters, tensorrt_llm, wheels
@@ -264,3 +267,14 @@ def lab(arguments):
     del os.environ[guard.VARIABLE]  # it is to outlive this run, which ends here
     os.execv(sys.executable,
              [sys.executable, "-m", "jupyterlab", *options, *arguments.options])
+
+
+def history(_):
+    """Read every release of FlashInfer, and keep what it says; status 1 if one could not be."""
+    failed = releases.refresh()
+    facts = mended.facts(*releases.load())
+    mended.SINCE.write_text(json.dumps(facts, indent=1) + "\n")
+    for version, error in failed.items():
+        console.warn(f"  {version} COULD NOT BE READ, what was kept of it stays: {error}")
+    console.say(f"{len(releases.load()[0])} releases: {releases.FILE}, and {mended.SINCE} for the doctor")
+    return failed
