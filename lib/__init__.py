@@ -6,6 +6,7 @@ subjects/              what is examined: wheels, the index, TensorRT-LLM, patche
 instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, images and what loads, devices,
                        driver, timing, probes
 evidence/              how a finding is stated: findings, claims, figures, tables, threads
+machine/               notebook 00: what the architectures state, source beside source
 bug1_shared_memory/    notebook 01: tiles, CUTLASS's byte counts, GEMMs on a GPU
 bug2_kv_cache/         notebook 02: a model of the block manager, pools, copies on a GPU
 bug3_moe_gate/         notebook 03: gates, and the kernels behind them

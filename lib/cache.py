@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ LOG = logging.getLogger(__name__)
 RECORD = "answer.json"
 PACKAGE = Path(__file__).parent
 # What makes no answer, although it is imported.
+PARSING = threading.Lock()
 GROUND = {"lib", "lib.cache", "lib.errors", "lib.environment", "lib.workers"}
 
 
@@ -257,7 +259,9 @@ def file_of(name):
 def imported(path, _hash):
     """The modules of this package that a file (Path) of this hash imports (list of str)."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    with PARSING:  # Python 3.11 fails where threads parse at once
+        tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -51,6 +51,9 @@ def install(folder, text, choice):
 
 def main(folder):
     folder = Path(folder).absolute()
+    if folder.is_symlink():
+        sys.exit(f"{folder.name} is a link to {folder.resolve()}, which may be another clone's: "
+                 f"delete the link and run again")
     ready = folder / "ready"
     try:
         before = json.loads(ready.read_text())

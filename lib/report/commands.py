@@ -276,5 +276,5 @@ def history(_):
     mended.SINCE.write_text(json.dumps(facts, indent=1) + "\n")
     for version, error in failed.items():
         console.warn(f"  {version} COULD NOT BE READ, what was kept of it stays: {error}")
-    console.say(f"{len(releases.load()[0])} releases: {releases.FILE}, and {mended.SINCE} for the doctor")
+    console.say(f"{len(releases.load()[0])} releases; kept: {releases.FILE}, {mended.SINCE}")
     return failed

@@ -2,12 +2,10 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
 
 from lib.errors import CollectionError
-from lib.instruments import architectures, datasheet, devices, nvcc, ptxas, toolchain
-from lib.subjects import wheels
+from lib.instruments import architectures, devices, nvcc, ptxas, toolchain
 
 
 def test_no_driver_is_no_error():
@@ -55,20 +53,6 @@ def test_ptxas_states_the_limit_and_keeps_to_it(target, limit):
     assert ptxas.assemble(tc, target, body.format(limit - 512))[0]  # the frame of every snippet declares 264 B beside it
     accepted, said = ptxas.assemble(tc, target, body.format(limit - 264))
     assert not accepted and f"{limit + 8:#x} bytes, {limit:#x} max" in said
-
-
-def test_headers_agree_with_ptxas():
-    tc, tree = toolchain.find(), wheels.source("flashinfer-python", "0.6.6")
-    table = datasheet.gather(tc, tree / "flashinfer/data/cutlass/include", tc.include[-1])
-    assert datasheet.disagreements(table).empty
-    block = table[table["quantity"] == "shared memory per block"]
-    assert set(block.loc[block["sm"].isin([90, 100, 120]), "source"]) == {"ptxas", "header"}
-    assert block.groupby("sm")["value"].first().to_dict() == {90: 232448, 100: 232448, 103: 232448, 120: 101376, 121: 101376}
-
-
-def test_a_disagreement_would_be_seen():
-    rows = [("shared memory per block", 120, 101376, "B", "header", "x"), ("shared memory per block", 120, 102400, "B", "ptxas", "y")]
-    assert len(datasheet.disagreements(pd.DataFrame(rows, columns=["quantity", "sm", "value", "unit", "source", "where"]))) == 2
 
 
 def test_a_folder_without_cutlass_is_named(tmp_path):

@@ -1,0 +1,1 @@
+"""The machine before the bugs: what its architecture states, source beside source."""
