@@ -15,7 +15,7 @@ help:
 	@echo 'make report EVIDENCE="dir dir"  the same, with the evidence of other machines beside this one'
 	@echo "make report KEEP=1 JOBS=2       put a run with a failure in place too; so many notebooks at once"
 	@echo "make record NAME=h100           run all notebooks, keep this machine's findings in outputs/recorded/h100"
-	@echo 'make doctor D="dir" GPU=121     which of the five bugs the software here has, and whether its CUDA code loads (D: more places; GPU, DRIVER: not these)'
+	@echo 'make doctor D="dir" GPU=121     which of the bugs the software here has, and what of it loads (GPU, DRIVER: another; D: more)'
 	@echo 'make survey W="name==version"   whether a published wheel runs on SM120 and SM121; without W all of lib/survey/survey.toml, about 19 GB'
 	@echo "make history                    read every release of FlashInfer anew, for notebook 08 and the doctor"
 	@echo "make test                       all tests"

@@ -112,7 +112,7 @@ def report(found, looked, answers, judged, second, seconds):
 
 
 def named(paths):
-    """The names of files, three of them at most (str)."""
+    """The names of a few files, and how many more there are (str)."""
     names = [os.path.basename(path) for path in paths]
     more = f" and {len(names) - 3} more" if len(names) > 4 else ""
     return ", ".join(names[:3 if more else 4]) + more

@@ -67,18 +67,18 @@ def relinked(sm, tc):
     """Relocatable code for a GPU below one, with PTX: its images, and a program that launches it.
 
     As `offered`, in a list of one, or none if no target is below. The linked image is for another
-    major number, so that only the driver's linker can bring it there, from its PTX: of an ISA that
-    every driver of today knows, which is written over the compiler's own.
+    major number, so that only the driver's linker can bring it there, from its PTX: of the oldest
+    ISA that has the target, written over the compiler's own, so that a driver of today knows it.
     """
     below = [target for target in targets(tc) if target.isdigit() and int(target) // 10 < sm // 10]
     if not below:
         return []
-    isa, own = ISAS[oldest(tc, below[-1])], f"arch=compute_{below[-1]}"
+    isa, own = ISAS[oldest(tc, below[0])], f"arch=compute_{below[0]}"
     with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
         unit, program = Path(folder, "unit.cu"), Path(folder, "program")
         unit.write_text(TEXTS["program"])
         done = tc.run("nvcc", "-rdc=true", "-no-compress", "-ccbin", nvcc.host_compiler(), unit,
-                      f"-gencode={own},code=[sm_{below[-1]},compute_{below[-1]}]", "-o", program,
+                      f"-gencode={own},code=[sm_{below[0]},compute_{below[0]}]", "-o", program,
                       *(f"-I{each}" for each in tc.include), cwd=folder)
         if done.returncode:
             raise CollectionError(f"nvcc does not build the program of relocatable code: "
@@ -86,7 +86,7 @@ def relinked(sm, tc):
         made, = {each.ptx for each in images.read(program) if each.kind == "ptx"}
         content = program.read_bytes().replace(f".version {made}".encode(),
                                                f".version {isa}".encode())
-        written, wanted = (struct.pack("<HHI", *map(int, reversed(each.split("."))), int(below[-1]))
+        written, wanted = (struct.pack("<HHI", *map(int, reversed(each.split("."))), int(below[0]))
                            for each in (made, isa))  # in the image's header: minor, major, SM
         content = content.replace(written, wanted)
         return [(images.read(BytesIO(content)), content)]
@@ -108,7 +108,7 @@ def trials(cuda=None, gpu=None, cuda_version=""):
         return pd.DataFrame(columns=COLUMNS)
     tc, version = toolchain.find(), loading.number(cuda_version or devices.cuda_version())
     branch = max((int(each) for each, has in loading.RULES["driver"].items()
-                  if loading.number(has) <= version), default=0)
+                  if loading.number(has) <= version), default=100)
     rows = []
 
     def add(kind, image, answer, said):

@@ -83,7 +83,10 @@ def test_without_a_gpu_nothing_is_tried(monkeypatch):
 def test_the_program_of_relocatable_code_and_nvidias_reader(tmp_path):
     tc, path = toolchain.find(), tmp_path / "program"
     (held, content), = refusals.relinked(90, tc)
-    assert {(each.target, each.ptx, each.relocatable) for each in held} == {("sm_89", "", False), ("sm_89", "", True), ("compute_89", "7.8", True)}
+    assert {(each.target, each.ptx, each.relocatable) for each in held} == {("sm_75", "", False), ("sm_75", "", True), ("compute_75", "6.3", True)}
+    ptx, = (each for each in held if each.kind == "ptx")
+    source = content[ptx.offset:ptx.offset + ptx.bytes].rstrip(b"\0").decode()
+    assert ".version 6.3" in source and refusals.ptxas.run(tc, "sm_90", source)[1]  # it is PTX of that ISA
     said = loading.how(held, 90, "570")
     assert said.how == loading.COMPILED and said.image.relocatable
     path.write_bytes(content)
