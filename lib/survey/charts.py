@@ -31,12 +31,11 @@ def board(table, says):
         x=[*COLUMNS], y=names, z=[[known.index(each) for each in row] for row in states],
         customdata=states, hovertemplate="%{y}: %{customdata}<extra></extra>", showscale=False,
         zmin=-0.5, zmax=len(SHOWN) - 0.5, colorscale=scale, xgap=2, ygap=2))
-    for name, row in zip(names, states):
-        for column, each in zip(COLUMNS, row):
-            word, _, colour = SHOWN[each]
-            drawing.add_annotation(x=column, y=name, text=word, showarrow=False,
-                                   font=dict(color=colour, size=11))
-    drawing.update_layout(height=90 + 21 * len(names), margin=dict(l=10, r=10, t=70, b=10))
+    words = [dict(x=column, y=name, text=SHOWN[each][0], showarrow=False,
+                  font=dict(color=SHOWN[each][2], size=11))
+             for name, row in zip(names, states) for column, each in zip(COLUMNS, row)]
+    drawing.update_layout(annotations=words, height=90 + 21 * len(names),
+                          margin=dict(l=10, r=10, t=70, b=10))
     drawing.update_xaxes(side="top", tickfont_size=11, tickangle=0)
     drawing.update_yaxes(autorange="reversed", tickfont_size=11, ticklabelstandoff=4)
     shown = table[["package", "version", "date", "machine", "SM121", "SM120"]]

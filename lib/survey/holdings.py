@@ -44,12 +44,22 @@ def anew(name, version):
 
 
 def compared(name, version, toolchain):
-    """The libraries of a pinned wheel, as cuobjdump lists them (dict of str to
-    `cuobjdump.Comparison`)."""
-    with zipfile.ZipFile(wheels.wheel(name, version)) as zipped:
-        with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
-            return {each: cuobjdump.compare(zipped.extract(each, folder), toolchain)
-                    for each in anew(name, version)["libraries"]}
+    """The images in each library of a pinned wheel beside cuobjdump's (list of dict: library,
+    images here, cuobjdump, same, its error; see `cuobjdump.compare`)."""
+    def ask(folder):
+        found = []
+        with zipfile.ZipFile(wheels.wheel(name, version)) as zipped:
+            for each in anew(name, version)["libraries"]:
+                with tempfile.TemporaryDirectory(prefix="sm12x-") as place:
+                    seen = cuobjdump.compare(zipped.extract(each, place), toolchain)
+                found.append({
+                    "library": each, "images here": seen.ours.total(),
+                    "cuobjdump": seen.everything.total(), "same": seen.same,
+                    "its error": seen.error.partition(" in '")[0]})
+        return found
+
+    inputs = {"compared": wheels.pin(name, version).sha256, "cuobjdump": toolchain.version}
+    return cache.remember("survey", inputs, ask).value
 
 
 def contents(zipped, skipped=()):

@@ -1,6 +1,5 @@
 """What wheels hold, held against what was built into them; and what that comes to, by rules on any images."""
 
-import io
 import json
 import re
 import zipfile
@@ -60,11 +59,11 @@ def test_states_of_what_holds_no_code():
     assert (verdicts.state(triton, 121), verdicts.state(triton, 120)) == (verdicts.NOTHING, verdicts.OWN)
 
 
-def test_members_are_counted_and_a_damaged_one_costs_itself():
+def test_members_are_counted_and_a_damaged_one_costs_itself(tmp_path):
     """A library, a truncated one, a ptxas, and texts, in one wheel."""
     one = fatbins.fatbin(fatbins.entry(suffix="f"), fatbins.entry("ptx", 80, isa="8.0"))
     library = fatbins.elf([(".text", b"\x90" * 64), (".nv_fatbin", one + one)])
-    packed = io.BytesIO()
+    packed = tmp_path / "p-1-py3-none-any.whl"
     with zipfile.ZipFile(packed, "w") as zipped:
         zipped.writestr("p/a.so", library)
         zipped.writestr("p/cut.so.1", library[:len(library) // 2])

@@ -64,16 +64,22 @@ def test_the_other_complaints_are_not_so_of_other_wheels(survey):
     assert found["triton 8539 is so"] is False and found["onnxruntime 26351 is so"] is False
 
 
-def test_the_pattern_the_letter_and_the_year_follow_the_wheels(survey):
-    everywhere = with_code("sm_100", "sm_120f")
-    assert parts(survey.again("wheels.datacenter", kept=everywhere))["some are for datacenter Blackwell alone"] is False
-    nowhere = with_code("sm_100f")
-    assert parts(survey.again("wheels.datacenter", kept=nowhere))["most have code for this GPU beside it"] is False
-    letters = parts(survey.again("wheels.suffix", kept=with_code("sm_120a", package="torch", machine="aarch64", newest=True)))
-    assert letters["on a Spark's processor the newest are free of it"] is False
-    mended = survey.again("wheels.suffix", kept=lambda rows: [row for row in everywhere(rows) if row["project"] != "triton"])
-    assert parts(mended)["wheels run on SM120 and not on SM121"] is False
-    assert survey.again("wheels.year", kept=nowhere).values["now"] < survey.found("wheels.year").values["now"]
+def test_the_pattern_and_the_year_follow_the_wheels(survey):
+    everywhere = survey.again("wheels.datacenter", kept=with_code("sm_100", "sm_120f"))
+    assert parts(everywhere)["some are for datacenter Blackwell alone"] is False
+    nowhere = survey.again("wheels.year", kept=with_code("sm_100f"))
+    assert nowhere.values["now"] < survey.found("wheels.year").values["now"]
+    names = survey.after[-1]
+    alone = survey.again("wheels.datacenter", without=lambda _: names["datacenter"])
+    assert parts(alone)["most have code for this GPU beside it"] is False and len(names["alone"]) < len(names["datacenter"])
+
+
+def test_the_letter_follows_the_wheels(survey):
+    said = "on a Spark's processor the newest are free of it", "wheels run on SM120 and not on SM121"
+    without = survey.again("wheels.suffix", states=lambda table: table[table["package"] != "sgl-kernel"])
+    assert parts(without)[said[0]] is True
+    mended = survey.again("wheels.suffix", states=lambda table: table.assign(SM121=table["SM120"]))
+    assert parts(mended)[said[1]] is False
 
 
 def test_the_first_screen_is_a_sentence_and_a_picture(survey):
