@@ -8,7 +8,6 @@ import tempfile
 import zipfile
 from collections import Counter
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 
 from lib import cache
 from lib.errors import CollectionError
@@ -21,15 +20,14 @@ CODE = re.compile(r"\.(so|cubin|fatbin)(\.[\w.]+)?$|/bin/[^./]+$|^[^.]*ptxas[^.]
 KNOWN = re.compile(rb"\0compute_(\d+[af]?)(?=\0)")  # as ptxas lists what --gpu-name may be
 
 
-def held(remote, skipped=()):
+def held(remote):
     """What a wheel of the index (`index.File`) holds, read over ranges, or remembered by its hash
-    (dict; see `contents`); members that match a pattern of `skipped` are not read."""
+    (dict; see `contents`)."""
     def ask(folder):
         with ranges.parts(remote, BLOCK, ahead=True) as zipped:
-            return contents(zipped, skipped)
+            return contents(zipped)
 
-    inputs = {"sha256": remote.sha256, "skipped": sorted(skipped)}
-    return cache.remember("survey", inputs, ask).value
+    return cache.remember("survey", {"sha256": remote.sha256}, ask).value
 
 
 def anew(name, version):
@@ -62,7 +60,7 @@ def compared(name, version, toolchain):
     return cache.remember("survey", inputs, ask).value
 
 
-def contents(zipped, skipped=()):
+def contents(zipped):
     """What an opened wheel holds (dict): of each library with device code the fatbins, counted by
     their images, as ``{"sm_80 sm_120f compute_120@9.0": 3}``; the targets that each ptxas in it
     knows; how many others were read; what was not read, and why; and the day.
@@ -73,9 +71,6 @@ def contents(zipped, skipped=()):
     for info in zipped.infolist():
         name = info.filename
         if info.is_dir() or not CODE.search(name):
-            continue
-        if any(fnmatch(name, each) for each in skipped):
-            unread[name] = "passed over"
             continue
         try:
             with ranges.member(zipped, name) as stream:
@@ -112,20 +107,23 @@ def targets(stream):
     return sorted(map(bytes.decode, found), key=lambda each: (int(each.rstrip("af")), each))
 
 
-def wheel(project, machine, version="", skipped=()):
+def wheel(project, machine, version=""):
     """What pip would take of a project for a machine, and what that holds (dict).
 
     `newest` says that no version was asked for; `state` is ``wheel``, ``source`` where there is a
     source archive alone, or ``nothing``.
     """
+    known = index.versions(project, pre=True)
+    if version not in ("", *known, *(each.version for each in index.files(project))):
+        raise CollectionError(f"{project} has no version {version}",
+                              f"use one of {', '.join([*known][-5:]) or 'another project'}")
     file = index.chosen(project, machine, version)
     about = {"project": project, "machine": machine, "newest": not version}
     if file:
         kept = {name: getattr(file, name) for name in ("version", "file", "sha256", "bytes")}
-        return about | kept | {"state": "wheel", "uploaded": file.uploaded[:10]} | held(
-            file, skipped)
-    newest = version or [*index.versions(project, pre=not index.versions(project))][-1]
+        return about | kept | {"state": "wheel", "uploaded": file.uploaded[:10]} | held(file)
+    newest = version or [*(index.versions(project) or known)][-1]
     source = [each.file for each in index.files(project)
               if each.version == newest and not each.file.endswith(".whl")]
     return about | {"version": newest, "state": "source" if source else "nothing"} | {
-        "file": "".join(source[:1]), "uploaded": index.versions(project, pre=True)[newest]}
+        "file": "".join(source[:1]), "uploaded": known.get(newest, "")}
