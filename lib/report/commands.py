@@ -243,8 +243,15 @@ def survey(arguments):
              for machine in verdicts.MACHINES]
     answers = workers.ask(holdings.wheel, asked, "the wheels")
     found = [each.answer for each in answers if not each.error]
-    libraries = {f"SM{sm}": verdicts.library_table(found, sm) for sm in verdicts.GPUS}
-    console.survey(verdicts.table(found), libraries if name else {})
+    if found:
+        libraries = {f"SM{sm}": verdicts.library_table(found, sm) for sm in verdicts.GPUS}
+        console.survey(verdicts.table(found), libraries if name else {})
+    for each in found if name else ():
+        for path, known in each.get("ptxas", {}).items():
+            console.say(f"  {each['machine']}, {path}: knows {', '.join(known)}")
+    for each in found:
+        for path, why in each.get("unread", {}).items():
+            console.warn(f"{each['file']}: {path} was not read: {why}")
     for each in answers:
         if each.error:
             console.warn(f"{each.question['project']} for {each.question['machine']}: {each.error}")

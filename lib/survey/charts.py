@@ -5,13 +5,14 @@ import plotly.graph_objects as go
 from lib.evidence.figures import COLOURS, Chart
 from lib.survey import verdicts
 
+DARK = "#1a1a1a"  # on a light cell, also where the page is dark
 # What a cell says, its colour, and that of its word.
 SHOWN = {
-    verdicts.CODE: ("code", "green", "white"), verdicts.COMPILED: ("driver", "sky", "black"),
-    verdicts.OWN: ("own", "blue", "white"), verdicts.PART: ("in part", "yellow", "black"),
-    verdicts.NOTHING: ("none", "vermilion", "white"), verdicts.CPU: ("no CUDA", "orange", "black"),
-    verdicts.SOURCE: ("source", "grey", "black"), verdicts.ABSENT: ("–", "grey", "black"),
-    verdicts.UNREAD: ("?", "grey", "black")}
+    verdicts.CODE: ("code", "green", "white"), verdicts.COMPILED: ("driver", "sky", DARK),
+    verdicts.OWN: ("own", "blue", "white"), verdicts.PART: ("in part", "yellow", DARK),
+    verdicts.NOTHING: ("none", "vermilion", "white"), verdicts.CPU: ("CPU", "orange", DARK),
+    verdicts.SOURCE: ("source", "grey", DARK), verdicts.ABSENT: ("–", "grey", DARK),
+    verdicts.UNREAD: ("?", "grey", DARK)}
 COLUMNS = {"<b>Spark</b><br>SM121<br>aarch64": ("SM121", "aarch64"),
            "SM120<br>aarch64": ("SM120", "aarch64"), "SM121<br>x86_64": ("SM121", "x86_64"),
            "<b>RTX 50</b><br>SM120<br>x86_64": ("SM120", "x86_64")}
@@ -30,13 +31,12 @@ def board(table, says):
         x=[*COLUMNS], y=names, z=[[known.index(each) for each in row] for row in states],
         customdata=states, hovertemplate="%{y}: %{customdata}<extra></extra>", showscale=False,
         zmin=-0.5, zmax=len(SHOWN) - 0.5, colorscale=scale, xgap=2, ygap=2))
-    for name, row in zip(names, states):
-        for column, each in zip(COLUMNS, row):
-            word, _, colour = SHOWN[each]
-            drawing.add_annotation(x=column, y=name, text=word, showarrow=False,
-                                   font=dict(color=colour, size=11))
-    drawing.update_layout(height=90 + 21 * len(names), margin=dict(l=10, r=10, t=70, b=10))
-    drawing.update_xaxes(side="top", tickfont_size=11)
+    words = [dict(x=column, y=name, text=SHOWN[each][0], showarrow=False,
+                  font=dict(color=SHOWN[each][2], size=11))
+             for name, row in zip(names, states) for column, each in zip(COLUMNS, row)]
+    drawing.update_layout(annotations=words, height=90 + 21 * len(names),
+                          margin=dict(l=10, r=10, t=70, b=10))
+    drawing.update_xaxes(side="top", tickfont_size=11, tickangle=0)
     drawing.update_yaxes(autorange="reversed", tickfont_size=11, ticklabelstandoff=4)
     shown = table[["package", "version", "date", "machine", "SM121", "SM120"]]
     return Chart(drawing, shown, says)

@@ -8,7 +8,6 @@ import tempfile
 import zipfile
 from collections import Counter
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 
 from lib import cache
 from lib.errors import CollectionError
@@ -21,15 +20,14 @@ CODE = re.compile(r"\.(so|cubin|fatbin)(\.[\w.]+)?$|/bin/[^./]+$|^[^.]*ptxas[^.]
 KNOWN = re.compile(rb"\0compute_(\d+[af]?)(?=\0)")  # as ptxas lists what --gpu-name may be
 
 
-def held(remote, skipped=()):
+def held(remote):
     """What a wheel of the index (`index.File`) holds, read over ranges, or remembered by its hash
-    (dict; see `contents`); members that match a pattern of `skipped` are not read."""
+    (dict; see `contents`)."""
     def ask(folder):
         with ranges.parts(remote, BLOCK, ahead=True) as zipped:
-            return contents(zipped, skipped)
+            return contents(zipped)
 
-    inputs = {"sha256": remote.sha256, "skipped": sorted(skipped)}
-    return cache.remember("survey", inputs, ask).value
+    return cache.remember("survey", {"sha256": remote.sha256}, ask).value
 
 
 def anew(name, version):
@@ -44,15 +42,25 @@ def anew(name, version):
 
 
 def compared(name, version, toolchain):
-    """The libraries of a pinned wheel, as cuobjdump lists them (dict of str to
-    `cuobjdump.Comparison`)."""
-    with zipfile.ZipFile(wheels.wheel(name, version)) as zipped:
-        with tempfile.TemporaryDirectory(prefix="sm12x-") as folder:
-            return {each: cuobjdump.compare(zipped.extract(each, folder), toolchain)
-                    for each in anew(name, version)["libraries"]}
+    """The images in each library of a pinned wheel beside cuobjdump's (list of dict: library,
+    images here, cuobjdump, same, its error; see `cuobjdump.compare`)."""
+    def ask(folder):
+        found = []
+        with zipfile.ZipFile(wheels.wheel(name, version)) as zipped:
+            for each in anew(name, version)["libraries"]:
+                with tempfile.TemporaryDirectory(prefix="sm12x-") as place:
+                    seen = cuobjdump.compare(zipped.extract(each, place), toolchain)
+                found.append({
+                    "library": each, "images here": seen.ours.total(),
+                    "cuobjdump": seen.everything.total(), "same": seen.same,
+                    "its error": seen.error.partition(" in '")[0]})
+        return found
+
+    inputs = {"compared": wheels.pin(name, version).sha256, "cuobjdump": toolchain.version}
+    return cache.remember("survey", inputs, ask).value
 
 
-def contents(zipped, skipped=()):
+def contents(zipped):
     """What an opened wheel holds (dict): of each library with device code the fatbins, counted by
     their images, as ``{"sm_80 sm_120f compute_120@9.0": 3}``; the targets that each ptxas in it
     knows; how many others were read; what was not read, and why; and the day.
@@ -63,9 +71,6 @@ def contents(zipped, skipped=()):
     for info in zipped.infolist():
         name = info.filename
         if info.is_dir() or not CODE.search(name):
-            continue
-        if any(fnmatch(name, each) for each in skipped):
-            unread[name] = "passed over"
             continue
         try:
             with ranges.member(zipped, name) as stream:
@@ -102,20 +107,23 @@ def targets(stream):
     return sorted(map(bytes.decode, found), key=lambda each: (int(each.rstrip("af")), each))
 
 
-def wheel(project, machine, version="", skipped=()):
+def wheel(project, machine, version=""):
     """What pip would take of a project for a machine, and what that holds (dict).
 
     `newest` says that no version was asked for; `state` is ``wheel``, ``source`` where there is a
     source archive alone, or ``nothing``.
     """
+    known = index.versions(project, pre=True)
+    if version not in ("", *known, *(each.version for each in index.files(project))):
+        raise CollectionError(f"{project} has no version {version}",
+                              f"use one of {', '.join([*known][-5:]) or 'another project'}")
     file = index.chosen(project, machine, version)
     about = {"project": project, "machine": machine, "newest": not version}
     if file:
         kept = {name: getattr(file, name) for name in ("version", "file", "sha256", "bytes")}
-        return about | kept | {"state": "wheel", "uploaded": file.uploaded[:10]} | held(
-            file, skipped)
-    newest = version or [*index.versions(project, pre=not index.versions(project))][-1]
+        return about | kept | {"state": "wheel", "uploaded": file.uploaded[:10]} | held(file)
+    newest = version or [*(index.versions(project) or known)][-1]
     source = [each.file for each in index.files(project)
               if each.version == newest and not each.file.endswith(".whl")]
     return about | {"version": newest, "state": "source" if source else "nothing"} | {
-        "file": "".join(source[:1]), "uploaded": index.versions(project, pre=True)[newest]}
+        "file": "".join(source[:1]), "uploaded": known.get(newest, "")}

@@ -19,6 +19,7 @@ DRIVER = loading.RULES["presumed"]["driver"]
 MACHINES, GPUS = ("aarch64", "x86_64"), (121, 120)
 ONE = re.compile(r"(sm|compute)_(\d+)([af]?)(?:@(\S+))?")
 DATACENTER = (100, 103)
+SUMS = ("fatbins", "of others", *loading.HOW)
 FEW = 0.1  # of the fatbins that are not of other generations alone: these do not decide
 
 # What a package comes to on a GPU, the best first; the words that a picture has room for.
@@ -54,6 +55,7 @@ def keep(rows, failed):
     KEPT.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
+@once
 def fatbin(signature):
     """The images of a fatbin of `holdings.signature` (list of `images.Image`)."""
     found = []
@@ -70,6 +72,7 @@ def how(signature, sm, driver=DRIVER):
     return loading.how(fatbin(signature), sm, driver).how
 
 
+@once
 def special(signature):
     """Whether a fatbin is for other generations alone, so that SM12x is not to load it (bool): all
     its images are for one generation (Thor's SM110 is of SM100's), or for their own GPUs (a, f)."""
@@ -109,7 +112,7 @@ def state(row, sm, driver=DRIVER):
     wanted = about.get("core", "*").split("|")
     core = [library(counts, sm, driver) for path, counts in row["libraries"].items()
             if any(fnmatch(path, each) for each in wanted)]
-    total = pd.DataFrame(core).sum()
+    total = {name: sum(each[name] for each in core) for name in SUMS}
     if not core:
         return UNREAD if row["unread"] else NOTHING if row["libraries"] else CPU
     if total[loading.NOTHING] == total["fatbins"]:
@@ -143,4 +146,4 @@ def library_table(rows, sm, driver=DRIVER):
 
 def ways(rows, sm, driver):
     """How a driver gets the fatbins of wheels onto a GPU (dict: of each way, how many)."""
-    return {way: int(library_table(rows, sm, driver)[way].sum()) for way in loading.HOW}
+    return library_table(rows, sm, driver)[[*loading.HOW]].sum().to_dict()
