@@ -77,7 +77,9 @@ def kernel(row):
 
 def drawn(table, count, seed):
     """`count` rows of each CUTLASS in a table, drawn at random (DataFrame)."""
-    return table.groupby("of", group_keys=False).sample(count, random_state=seed)
+    groups = [group.sample(min(count, len(group)), random_state=seed)
+              for _, group in table.groupby("of")]
+    return pd.concat([table.head(0), *groups])
 
 
 def again(rows):
