@@ -16,6 +16,8 @@ SCRIPT = Path(__file__).with_name("explorer.js")
 PICKS = {"target": "Compiled for", "operands": "Operands", "runner": "Kernel",
          "how": "Schedule", "output": "Output", "ending": "Epilogue", "asked": "Stages",
          "from": "CUTLASS", "m": "M", "n": "N", "k": "K"}
+# What is chosen where nothing else is.
+USUAL = ["sm_121a", "NVFP4", "dense", "cooperative", "bf16", "plain", "CUTLASS chooses", "128"]
 ENDINGS = {"linear": "plain", "default": "with a source", "bias": "with a bias",
            "scatter": "fused finalize", "scatter-swap": "fused finalize",
            "quantize": "FP4 and its scales"}
@@ -78,7 +80,8 @@ class Explorer(explorers.Explorer):
         numbers = table[NUMBERS].fillna(0).to_numpy().tolist()
         rows = [[*one, *two, messages.index(said), *map(texts.index, pair)] for one, two, said, pair
                 in zip(indexed, numbers, table["message"], spellings)]
-        data = {"picks": PICKS, "words": words, "texts": texts, "messages": messages, "rows": rows}
+        data = {"picks": PICKS, "usual": USUAL, "words": words, "texts": texts,
+                "messages": messages, "rows": rows}
         super().__init__("tile", SCRIPT, data, largest(table, chosen),
                          "the largest tile that fits, for every kind of kernel")
 
