@@ -8,22 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.atlas import measured
+from lib.atlas import grid, measured
 from lib.bug1_shared_memory import gemm
 from lib.evidence import explorers
 
 SCRIPT = Path(__file__).with_name("explorer.js")
-PICKS = {"target": "Compiled for", "operands": "Operands", "runner": "Kernel",
-         "how": "Schedule", "output": "Output", "ending": "Epilogue", "asked": "Stages",
-         "from": "CUTLASS", "m": "M", "n": "N", "k": "K"}
-# What is chosen where nothing else is.
-USUAL = ["sm_121a", "NVFP4", "dense", "cooperative", "bf16", "plain", "CUTLASS chooses", "128"]
-ENDINGS = {"linear": "plain", "default": "with a source", "bias": "with a bias",
-           "scatter": "fused finalize", "scatter-swap": "fused finalize",
-           "quantize": "FP4 and its scales"}
-HOW = {"auto": "CUTLASS chooses", "cooperative": "cooperative", "pingpong": "ping-pong",
-       "1sm": "one block", "2sm": "a pair of blocks", "1sm-ultra": "one block, ultra",
-       "2sm-ultra": "a pair of blocks, ultra"}
+# What the reader picks by and what it is called, what is chosen where nothing is, and words.
+PICKS, USUAL, ENDINGS, HOW = grid.TOLD["explorer"].values()
 NUMBERS = ["stages", "mainloop", "epilogue", "kernel", "budget"]
 # Numbers of no tile, which stand for those that the reader picks.
 PLACES = {100003: "{m}", 200006: "{2m}", 100019: "{n}", 100043: "{k}", 100049: "{s}"}
