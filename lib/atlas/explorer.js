@@ -20,7 +20,7 @@ explorers.start("tile", (data, given) => {
     for (const name of names) {
       const values = [...new Set(left.map((row) => row[name]))];
       if ("mnk".includes(name)) values.sort((one, other) => one - other);
-      fill(controls[name], values.map((value) => [value, String(value)]), wanted(name), (open) => open.includes("128") ? "128" : open[0]);
+      fill(controls[name], values.map((value) => [value, String(value)]), wanted(name), (open) => data.usual.find((each) => open.includes(each)) || open[0]);
       left = left.filter((row) => String(row[name]) === controls[name].value);
     }
     return left[0];

@@ -8,20 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.atlas import measured
+from lib.atlas import grid, measured
 from lib.bug1_shared_memory import gemm
 from lib.evidence import explorers
 
 SCRIPT = Path(__file__).with_name("explorer.js")
-PICKS = {"target": "Compiled for", "operands": "Operands", "runner": "Kernel",
-         "how": "Schedule", "output": "Output", "ending": "Epilogue", "asked": "Stages",
-         "from": "CUTLASS", "m": "M", "n": "N", "k": "K"}
-ENDINGS = {"linear": "plain", "default": "with a source", "bias": "with a bias",
-           "scatter": "fused finalize", "scatter-swap": "fused finalize",
-           "quantize": "FP4 and its scales"}
-HOW = {"auto": "CUTLASS chooses", "cooperative": "cooperative", "pingpong": "ping-pong",
-       "1sm": "one block", "2sm": "a pair of blocks", "1sm-ultra": "one block, ultra",
-       "2sm-ultra": "a pair of blocks, ultra"}
+# What the reader picks by and what it is called, what is chosen where nothing is, and words.
+PICKS, USUAL, ENDINGS, HOW = grid.TOLD["explorer"].values()
 NUMBERS = ["stages", "mainloop", "epilogue", "kernel", "budget"]
 # Numbers of no tile, which stand for those that the reader picks.
 PLACES = {100003: "{m}", 200006: "{2m}", 100019: "{n}", 100043: "{k}", 100049: "{s}"}
@@ -78,7 +71,8 @@ class Explorer(explorers.Explorer):
         numbers = table[NUMBERS].fillna(0).to_numpy().tolist()
         rows = [[*one, *two, messages.index(said), *map(texts.index, pair)] for one, two, said, pair
                 in zip(indexed, numbers, table["message"], spellings)]
-        data = {"picks": PICKS, "words": words, "texts": texts, "messages": messages, "rows": rows}
+        data = {"picks": PICKS, "usual": USUAL, "words": words, "texts": texts,
+                "messages": messages, "rows": rows}
         super().__init__("tile", SCRIPT, data, largest(table, chosen),
                          "the largest tile that fits, for every kind of kernel")
 

@@ -9,8 +9,8 @@ from lib.bug1_shared_memory.gemm import Gemm
 from lib.instruments import nvcc
 from lib.subjects import wheels
 
-GRIDS = {each.pop("name"): each
-         for each in tomllib.loads(Path(__file__).with_name("atlas.toml").read_text())["grid"]}
+TOLD = tomllib.loads(Path(__file__).with_name("atlas.toml").read_text())
+GRIDS = {each.pop("name"): each for each in TOLD["grid"]}
 INCLUDE = "cutlass_library/source/include"  # of the wheel nvidia-cutlass
 OWN = {"asks", "of", "target"}  # what is no field of a kernel
 

@@ -14,7 +14,7 @@ from lib.instruments import toolchain
 
 KEPT = Path(__file__).with_name("atlas.csv.gz")
 WHOLE = Path(__file__).with_name("whole.csv")  # a sample, compiled whole: see `lib.atlas.whole`
-# What is kept of a kernel: where it stands, its fields but the names, and what CUTLASS said.
+# Of a kernel: where it stands, its fields but the names, and what CUTLASS said.
 BASIS = ["grid", "of", "cutlass", "nvcc", "target"]
 NAMES = {"name", "product", "version", "subtile"}
 FIELDS = [{"stages": "fixed_stages"}.get(each.name, each.name)
@@ -23,25 +23,22 @@ SAID = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget", "messag
 KEY = ["of", "target", *FIELDS]
 
 
-def measure(names=None):
-    """Measure sub-grids (by default all) with each of their CUTLASSes (DataFrame, as `kept`).
+def measure():
+    """Measure the grid with each CUTLASS that it asks (DataFrame, as `kept`).
 
     A kernel that is in two sub-grids stands in the first. Kernels that were measured before come
     from the cache, so that an interrupted run goes on where it was.
     """
-    names = list(names or grid.GRIDS)
-    wheels = dict.fromkeys(of for name in names for of in grid.GRIDS[name]["of"])
-    return pd.concat([of_wheel(of, names) for of in wheels], ignore_index=True)
+    wheels = dict.fromkeys(of for each in grid.GRIDS.values() for of in each["of"])
+    return pd.concat([of_wheel(of) for of in wheels], ignore_index=True)
 
 
-def of_wheel(of, names):
+def of_wheel(of):
     """`measure` for one CUTLASS: what shares a target is asked together, so that it shares more."""
-    asked = {}
-    for name in names:
-        if of in grid.GRIDS[name]["of"]:
-            for target, kernels in grid.targets(name).items():
-                asked.setdefault(target, []).extend((name, each) for each in kernels)
-    found = []
+    asked, found = {}, []
+    for name in (name for name, each in grid.GRIDS.items() if of in each["of"]):
+        for target, kernels in grid.targets(name).items():
+            asked.setdefault(target, []).extend((name, each) for each in kernels)
     for target, pairs in asked.items():
         first, kernels = zip(*pairs)
         table = gemm.measure(kernels, grid.front_end(of, target))
@@ -77,7 +74,9 @@ def kernel(row):
 
 def drawn(table, count, seed):
     """`count` rows of each CUTLASS in a table, drawn at random (DataFrame)."""
-    return table.groupby("of", group_keys=False).sample(count, random_state=seed)
+    groups = [group.sample(min(count, len(group)), random_state=seed)
+              for _, group in table.groupby("of")]
+    return pd.concat([table.head(0), *groups])
 
 
 def again(rows):
@@ -95,7 +94,7 @@ def again(rows):
                               "use one of those that lib/atlas/atlas.csv.gz has, as sm_121a")
     now = pd.concat(found).reindex(rows.index)
     same = (now.fillna(-1) == rows[SAID].fillna(-1)).all(axis=1)
-    return rows[KEY].join(rows[SAID]).join(now, rsuffix=" now").assign(same=same)
+    return rows[KEY].join(rows[SAID]).join(now, suffixes=("", " now")).assign(same=same)
 
 
 def paired(table, by, one, other):

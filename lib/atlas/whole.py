@@ -11,8 +11,8 @@ SEED, COUNT = 12141, 10
 UNIT = """#include "gemm.cuh"
 #include "cutlass/device_kernel.h"
 using namespace unit;
-using Kernel = unit::Gemm<{probe}>::Kernel;
-template __global__ void cutlass::device_kernel<Kernel>(typename Kernel::Params);
+using TheKernel = unit::Gemm<{probe}>::Kernel;
+auto* the_kernel = &cutlass::device_kernel<TheKernel>;
 """
 
 

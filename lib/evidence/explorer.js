@@ -24,6 +24,7 @@ window.explorers = window.explorers || (() => {
 .explorer li > span { display: inline-block; width: .9rem; height: .9rem; border: 1px solid var(--x-ink); margin-right: .4rem; vertical-align: -.1rem; }
 .explorer button { font: inherit; color: var(--x-link); background: none; border: 1px solid var(--x-soft); border-radius: 3px; min-height: 2rem; padding: .1rem .5rem; cursor: pointer; }
 .explorer pre { font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; color: var(--x-ink); background: var(--x-paper); border: 1px solid var(--x-line); padding: .4rem .6rem; }
+.explorer [hidden] { display: none; }
 .explorer details { overflow-x: auto; } .explorer summary { cursor: pointer; color: var(--x-soft); font-size: .88rem; }
 @media (forced-colors: active) { .explorer .bar > span, .explorer li > span { forced-color-adjust: none; } }`;
   let made = 0;
