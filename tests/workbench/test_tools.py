@@ -16,7 +16,19 @@ from lib.errors import CollectionError
 from lib.evidence.figures import PLOTLY
 from lib.instruments import devices
 from lib.subjects import models
-from lib.workbench import fits, forms, gate, kernels, launch, libraries, memory, pool, spec, tile, widget
+from lib.workbench import (
+    fits,
+    forms,
+    gate,
+    kernels,
+    launch,
+    libraries,
+    memory,
+    pool,
+    spec,
+    tile,
+    widget,
+)
 
 BUG = {"shapes": [(300, 256), (300,)], "constraint": (2, 1)}
 WRONG = [  # tool, arguments, and a part of what is said
@@ -139,7 +151,7 @@ def test_a_pool_is_called_a_model_and_says_what_the_designs_do():
 
 def test_a_pool_that_holds_no_request_says_what_to_do():
     need = 131072 * designs.per_token("Qwen3-30B-A3B")
-    assert "give more gigabytes" in pool("Qwen3-30B-A3B", need / 1e9, context=131072).said
+    assert "Give more gigabytes" in pool("Qwen3-30B-A3B", need / 1e9, context=131072).said
 
 
 @pytest.mark.parametrize("sm", gates.SM)
@@ -156,7 +168,7 @@ def test_kernels_that_nobody_counted_are_not_called_none():
     assert "Kernels of it for SM120: not counted." in gate(120, "CuTe DSL, SM12x", "MXFP4 x MXFP8").said
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(some.sampled_from([*models.facts()["models"]]), some.sampled_from(["bf16", "nvfp4-linear", "q8_0"]), some.integers(1, 2**20))
 def test_a_model_fits_if_its_parts_do(model, recipe, context):
     spark = models.facts()["machine"]
