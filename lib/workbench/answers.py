@@ -1,54 +1,34 @@
-"""What a tool answers: sentences, and the charts, tables and text that show it."""
+"""What a tool answers, and how it refuses what cannot be."""
 
 from dataclasses import dataclass
 
-import pandas as pd
 from IPython.display import display
 
 from lib.errors import CollectionError
-from lib.evidence import session, tables
+from lib.evidence import session
 
 
 @dataclass(repr=False)
 class Answer:
-    """Sentences, a line each; what shows them (Chart, DataFrame or text); the values behind."""
+    """Sentences, a line each; charts, tables or text that show it; and the values behind it."""
 
     said: str
     shown: tuple = ()
-    values: dict | None = None
+    values: object = None
 
     def __repr__(self):
         return self.said
 
     def _ipython_display_(self):
-        html = "".join(session.sentence(line.strip()) for line in self.said.splitlines())
+        html = "".join(map(session.sentence, self.said.splitlines()))
         display({"text/html": html, "text/plain": self.said}, raw=True)
-        for each in self.shown:
-            if isinstance(each, pd.DataFrame):
-                bundle = {"text/html": tables.html(each), "text/plain": each.to_string()}
-                display(bundle, raw=True)
-            elif isinstance(each, str):
-                display({"text/plain": each}, raw=True)
-            else:
-                display(each)
-
-
-def plain(name):
-    """A name as it is compared: without case, and x for ×."""
-    return str(name).casefold().replace("×", "x")
+        display(*self.shown)
 
 
 def choose(what, given, known):
-    """The one of the `known` names that is meant, or an error that lists them."""
-    for name in known:
-        if plain(name) == plain(given):
-            return name
-    raise CollectionError(f"{what} {given!r} is unknown",
-                          f"use one of: {', '.join(map(repr, known))}")
-
-
-def number(what, given, least, most):
-    """Refuse (CollectionError) what is no whole number from `least` to `most`."""
-    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
-        raise CollectionError(f"{what} cannot be {given!r}",
-                              f"give a whole number from {least:,} to {most:,}")
+    """The one of the `known` names that is meant, with x for × and in any case, or an error."""
+    plain = {str(name).casefold().replace("×", "x"): name for name in known}
+    if (asked := str(given).casefold().replace("×", "x")) not in plain:
+        raise CollectionError(f"{what} {given!r} is unknown",
+                              f"use one of: {', '.join(map(repr, known))}")
+    return plain[asked]

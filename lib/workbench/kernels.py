@@ -1,4 +1,4 @@
-"""Notebook 01's question about a tile of the reader's: its bytes, and what a GPU says to it."""
+"""A tile of the reader's: its bytes of shared memory, and what a GPU says to it (notebook 01)."""
 
 from dataclasses import replace
 
@@ -7,7 +7,8 @@ import pandas as pd
 from lib.bug1_shared_memory import binaries, charts, gemm, harness, optin, tiles
 from lib.evidence.figures import Chart
 from lib.instruments import devices, nvcc
-from lib.workbench.answers import Answer, choose, number
+from lib.subjects import parameters
+from lib.workbench.answers import Answer, choose
 
 # Epilogues by what they do with the result, and a kernel of TensorRT-LLM's, FlashInfer's or
 # CUTLASS's that has it: the tile takes the place of its own.
@@ -17,44 +18,37 @@ EPILOGUES = {"plain": harness.PUBLISHED, "bias": replace(harness.PUBLISHED, fusi
              "scatter, swapped": tiles.grouped("128x128x128B", fused=True, swap_ab=True),
              "fp4": tiles.EXAMPLE_79D}
 TARGETS = ("sm_120a", "sm_121a", "sm_120f", "sm_121f")
-LARGEST = 1024  # elements
 
 
 def kernel(m, n, k, epilogue="plain", stages=0):
     """The NVFP4 kernel (`gemm.Gemm`) that a tile and an epilogue stand for; errors as `tile`'s."""
-    for name, given in {"m": m, "n": n, "k": k}.items():
-        number(name, given, 1, LARGEST)
-    number("stages", stages, 0, 64)
+    parameters.check({"m": m, "n": n, "k": k, "stages": stages})
     base = EPILOGUES[choose("epilogue", epilogue, EPILOGUES)]
     return replace(base, tile=(m, n, k), stages=stages, name=f"{m}x{n}x{k}")
 
 
 def tile(m, n, k, epilogue="plain", stages=0, target="sm_121a", flashinfer="0.6.6"):
-    """The bytes of shared memory of an NVFP4 GEMM kernel, as CUTLASS builds it, and if it compiles.
+    """The bytes of shared memory of an NVFP4 GEMM kernel as CUTLASS builds it, if it compiles.
 
     `m`, `n` and `k` are the tile's elements; a grouped tile's upstream name counts k in bytes, and
     64B are 128 elements. `epilogue` is one of `EPILOGUES`: scatter is the fused finalize, fp4 the
     block-scaled output. `stages` 0 leaves their number to CUTLASS, the one that a pinned
     `flashinfer` vendors. A CollectionError, with what may be given, for anything else.
 
-    Examples
-    --------
     >>> tile(128, 256, 128, epilogue="scatter")
     128x256x128, scatter, for sm_121a needs 102,400 B with 3 stages: 1,024 B too many.
     """
-    asked = kernel(m, n, k, epilogue, stages)
-    target = choose("target", target, TARGETS)
+    asked, target = kernel(m, n, k, epilogue, stages), choose("target", target, TARGETS)
     found = gemm.measure([asked], nvcc.of_flashinfer(flashinfer, target))
-    row, whose = found.iloc[0], f"{asked.name}, {epilogue}, for {target}"
-    values = {"row": row.to_dict()}
+    row, said = found.iloc[0], f"{asked.name}, {epilogue}, for {target}"
     if row["status"] == gemm.REFUSED:
-        return Answer(f"{whose} {row['status']}: {row['message'].rstrip('.')}.", values=values)
-    left = f"{row['headroom']:,} B are left" if row["headroom"] >= 0 else (
-        f"{-row['headroom']:,} B too many")
-    said = f"{whose} needs {row['kernel']:,} B with {row['stages']} stages: {left}."
+        return Answer(f"{said} {row['status']}: {row['message'].rstrip('.')}.", values=row)
+    left = "too many" if row["status"] == gemm.LARGE else "are left"
+    said += f" needs {row['kernel']:,} B with {row['stages']} stages: " \
+            f"{abs(row['headroom']):,} B {left}."
     shares = charts.shares(found)
     drawing = charts.memory(shares, {"one block may have": row["budget"]})
-    return Answer(said, (Chart(drawing, shares, said),), values)
+    return Answer(said, (Chart(drawing, shares, said),), row)
 
 
 def launch(m, n, k, epilogue="plain", stages=0, flashinfer="0.6.6"):
@@ -63,8 +57,6 @@ def launch(m, n, k, epilogue="plain", stages=0, flashinfer="0.6.6"):
     The arguments are `tile`'s. The first time takes a minute and 5 GB. A grouped kernel is
     initialised, not run; a GPU other than SM12x gets an image for sm_121a, to see what it says.
 
-    Examples
-    --------
     >>> launch(128, 128, 128)  # doctest: +SKIP
     NVIDIA GB10: image cudaSuccess, asked cudaSuccess, initialize Success, ran cudaSuccess.
     """
@@ -72,10 +64,8 @@ def launch(m, n, k, epilogue="plain", stages=0, flashinfer="0.6.6"):
     if not (gpu := next(iter(devices.gpus()), None)):
         return Answer(f"No GPU here, so nothing is launched. {devices.why_none()}")
     program = harness.nvfp4(asked, f"sm_{gpu.sm if gpu.sm in (120, 121) else 121}a", "yours")
-    path, _ = binaries.compiled(program, flashinfer)
-    row = harness.trial(program, path, gpu)
-    steps = [f"{name} {row[name]}" for name in ("image", "asked", "initialize", "left", "ran",
-                                                "ended") if name in row]
+    row = harness.trial(program, binaries.compiled(program, flashinfer)[0], gpu)
+    steps = ", ".join(f"{name} {row[name]}" for name in ("image", "asked", "initialize", "left",
+                                                         "ran", "ended") if name in row)
     table = pd.Series(row, name="answer").rename_axis("step").reset_index()
-    return Answer(f"{gpu.name}: {', '.join(steps)}.", (table, optin.decide([row["bytes"]])),
-                  {"row": row})
+    return Answer(f"{gpu.name}: {steps}.", (table, optin.decide([row["bytes"]])), row)

@@ -109,7 +109,7 @@ def test_tab_shows_what_a_room_defines(lab):
 
 def test_a_wrong_input_is_a_sentence_and_no_traceback(lab):
     (_, error), = [each for each in lab.run("tile(0, 128, 128)") if each[0] == "error"]
-    assert error["traceback"] == ["m cannot be 0\n  next: give a whole number from 1 to 1,024"]
+    assert error["traceback"] == ["m cannot be 0\n  next: give a whole number of elements from 1 to 1,024"]
 
 
 def test_the_debugger_opens_where_the_tuner_raised(lab):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from lib import workbench
 from lib.bug1_shared_memory import binaries, gemm, harness, optin, tiles
 from lib.bug2_kv_cache import designs
 from lib.bug3_moe_gate import gates
@@ -15,11 +16,23 @@ from lib.errors import CollectionError
 from lib.evidence.figures import PLOTLY
 from lib.instruments import devices
 from lib.subjects import models
-from lib.workbench import fits, forms, gate, kernels, launch, pool, spec, tile, widget
+from lib.workbench import (
+    fits,
+    forms,
+    gate,
+    kernels,
+    launch,
+    libraries,
+    memory,
+    pool,
+    spec,
+    tile,
+    widget,
+)
 
 BUG = {"shapes": [(300, 256), (300,)], "constraint": (2, 1)}
 WRONG = [  # tool, arguments, and a part of what is said
-    (tile, {"m": 0, "n": 128, "k": 128}, "m cannot be 0; next: give a whole number from 1"),
+    (tile, {"m": 0, "n": 128, "k": 128}, "m cannot be 0; next: give a whole number of elements from 1 to 1,024"),
     (tile, {"m": 128, "n": 128, "k": 128, "epilogue": "relu"}, "use one of: 'plain', 'bias', 'grouped', 'scatter'"),
     (tile, {"m": 128, "n": 128, "k": 128, "stages": -1}, "stages cannot be -1"),
     (tile, {"m": 128, "n": 128, "k": 128, "target": "sm_90a"}, "use one of: 'sm_120a', 'sm_121a'"),
@@ -50,12 +63,13 @@ def test_a_wrong_input_is_a_sentence_that_says_what_may_be_given(tool, arguments
     assert said in f"{error.what}; next: {error.next_step}" and error._render_traceback_() == [str(error)]
 
 
-@pytest.mark.parametrize("tool", forms.FIELDS, ids=lambda tool: tool.__name__)
-def test_a_form_asks_its_tool_and_says_what_cannot_be(tool):
+@pytest.mark.parametrize("name", forms.FIELDS)
+def test_a_form_asks_its_tool_and_says_what_cannot_be(name):
     """Its button, pressed from Python: the tool's own answer; then a wrong input that it has a field for."""
+    tool = getattr(workbench, name)
     form = widget(tool)
     *fields, button, _ = form.children
-    names = [*forms.FIELDS[tool]]
+    names = [*forms.FIELDS[name]]
     assert [each.description for each in fields] == [name.replace("_", " ") for name in names]
     button.click()
     assert repr(form.result) == repr(tool(**{name: each.value for name, each in zip(names, fields)}))
@@ -67,7 +81,7 @@ def test_a_form_asks_its_tool_and_says_what_cannot_be(tool):
 
 
 def test_there_is_no_form_of_what_is_no_tool():
-    with pytest.raises(CollectionError, match="use one of: tile, launch, spec, pool, gate, fits"):
+    with pytest.raises(CollectionError, match="use one of: 'tile', 'launch', 'spec', 'pool', 'gate', 'fits'"):
         widget(print)
 
 
@@ -110,14 +124,14 @@ def test_on_a_gpu_its_own_answers_are_shown(monkeypatch, sm, target):
 
 def test_a_spec_is_asked_of_each_tuner_and_its_exception_is_left_for_the_debugger():
     answer = spec(**BUG)
-    tree, tuners = sys.modules[spec.__module__].loaded("0.6.6")
-    for name, steps in answer.values["outcomes"].items():
-        found = autotuner.find(tuners[name], ((300, 256), (300,)), autotuner.config(tuners[name], (), ((2, 1),)))
-        assert steps["look-up"].error == found.error, name
+    (tree, tuners), outcomes = libraries.tuners("0.6.6"), answer.values.set_index(["step", "tuner"])
+    for name, tuner in tuners.items():
+        found = autotuner.find(tuner, ((300, 256), (300,)), autotuner.config(tuner, (), ((2, 1),)))
+        assert outcomes["outcome"]["look-up", name] == str(found), name
     frame = sys.last_traceback.tb_frame
     assert isinstance(sys.last_value, IndexError) and frame.f_code.co_filename.startswith(str(tree))
-    assert "constraint_spec" in frame.f_locals and sys.last_value is answer.values["outcomes"]["original"]["look-up"].raised
-    text = answer.shown[-1]
+    assert "constraint_spec" in frame.f_locals and sys.last_value is outcomes["raised"]["look-up", "original"]
+    text = answer.shown[-1].data
     assert text.startswith("Traceback") and text.endswith("IndexError: list index out of range") and str(tree) not in text
 
 
@@ -128,16 +142,16 @@ def test_a_spec_in_bounds_raises_nowhere():
 
 def test_a_pool_is_called_a_model_and_says_what_the_designs_do():
     answer = pool("Qwen3-30B-A3B", 4, context=32768)
-    found = answer.values["designs"].set_index("design")
+    found = answer.values.set_index("design")
     assert "A model of ours" in answer.said and found["copies"].to_dict().keys() == {"copy", "relabel", "fold"}
     for design, row in found.to_dict("index").items():
-        assert f"{design}: {100 * row['hit_rate']:.1f} % hits, {row['copies']:,} copies" in answer.said
+        assert f"{design}: {100 * row['hit_rate']:.1f} % hits, {row['copies']:,} blocks copied" in answer.said
     assert found["copies"]["copy"] > 0 == found["copies"]["fold"]
 
 
 def test_a_pool_that_holds_no_request_says_what_to_do():
     need = 131072 * designs.per_token("Qwen3-30B-A3B")
-    assert "give more gigabytes" in pool("Qwen3-30B-A3B", need / 1e9, context=131072).said
+    assert "Give more gigabytes" in pool("Qwen3-30B-A3B", need / 1e9, context=131072).said
 
 
 @pytest.mark.parametrize("sm", gates.SM)
@@ -154,11 +168,11 @@ def test_kernels_that_nobody_counted_are_not_called_none():
     assert "Kernels of it for SM120: not counted." in gate(120, "CuTe DSL, SM12x", "MXFP4 x MXFP8").said
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(some.sampled_from([*models.facts()["models"]]), some.sampled_from(["bf16", "nvfp4-linear", "q8_0"]), some.integers(1, 2**20))
 def test_a_model_fits_if_its_parts_do(model, recipe, context):
     spark = models.facts()["machine"]
     whole = models.weight_bytes(model, recipe) + models.cache_bytes(model, context) + models.working_bytes(model)
     answer = fits(model, recipe, context)
     assert answer.said.endswith(": it fits.") == (whole <= spark["memory"][spark["offered"]]["bytes"])
-    assert answer.values["sizes"]["whole"][0] == pytest.approx(whole / 1e9) and f"{whole / 1e9:.1f} of a Spark's" in answer.said
+    assert answer.values[[*memory.PARTS]].sum(axis=1)[0] == pytest.approx(whole / 1e9) and f"{whole / 1e9:.1f} of a Spark's" in answer.said
