@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lib.errors import CollectionError
-from lib.instruments import cubins, loading, ptxas, toolchain
+from lib.instruments import loading, ptxas, toolchain
 from lib.instruments.images import Image
 from lib.survey import refusals
 
@@ -37,12 +37,6 @@ def test_ptx_is_for_the_gpus_that_ptxas_assembles_it_for(target):
     for gpu in (89, 90, 100, 103, 120, 121):
         done = ptxas.run(tc, f"sm_{gpu}{'a' * (gpu >= 90)}", refusals.text(target, "9.0"))[0]
         assert loading.runs(text(sm, suffix), gpu) == (done.returncode == 0), (target, gpu, done.stderr)
-
-
-@given(some.sampled_from([sm for sm in SMS if sm not in loading.TEGRA]), SUFFIX, some.sampled_from([sm for sm in SMS if sm not in loading.TEGRA]))
-def test_machine_code_is_for_the_gpus_that_notebook_05_has(sm, suffix, gpu):
-    if suffix != "f" or sm in cubins.LINEAGE:
-        assert loading.runs(code(sm, suffix), gpu) == cubins.loads_on(sm, suffix, gpu)
 
 
 @pytest.mark.parametrize("tegra", sorted(loading.TEGRA))
