@@ -235,32 +235,25 @@ def notebook(arguments):
 def survey(arguments):
     """Read what published wheels hold for SM120 and SM121, and keep it; or of one that is named,
     as ``name`` or ``name==version``, show it."""
-    name, _, version = arguments.which.replace(" ", "").partition("==")
-    packages = [{"name": name, "older": version}] if name else verdicts.PACKAGES
-    asked = [{"project": each["name"], "machine": machine, "version": number}
-             for each in packages for number in dict.fromkeys(
-                 [version] if name else ["", each.get("older", "")])
-             for machine in verdicts.MACHINES]
-    answers = workers.ask(holdings.wheel, asked, "the wheels")
-    found = [each.answer for each in answers if not each.error]
-    if found:
-        libraries = {f"SM{sm}": verdicts.library_table(found, sm) for sm in verdicts.GPUS}
-        console.survey(verdicts.table(found), libraries if name else {})
-    for each in found if name else ():
+    which = arguments.which.replace(" ", "")
+    answers = workers.ask(holdings.wheel, verdicts.wanted(which), "the wheels")
+    rows = [each.answer for each in answers if not each.error]
+    failed = [each for each in answers if each.error]
+    if rows:
+        libraries = {f"SM{sm}": verdicts.library_table(rows, sm) for sm in verdicts.GPUS}
+        console.survey(verdicts.table(rows), libraries if which else {})
+    for each in rows if which else ():
         for path, known in each.get("ptxas", {}).items():
             console.say(f"  {each['machine']}, {path}: knows {', '.join(known)}")
-    for each in found:
+    for each in rows:
         for path, why in each.get("unread", {}).items():
             console.warn(f"{each['file']}: {path} was not read: {why}")
-    for each in answers:
-        if each.error:
-            console.warn(f"{each.question['project']} for {each.question['machine']}: {each.error}")
-    if not name:
-        failed = {(each.question["project"], each.question["machine"], not each.question["version"])
-                  for each in answers if each.error}
-        verdicts.keep(found, failed)
+    for each in failed:
+        console.warn(f"{each.question['project']} for {each.question['machine']}: {each.error}")
+    if not which:
+        verdicts.keep(rows, [each.question for each in failed])
         console.say(f"kept: {verdicts.KEPT}, {verdicts.KEPT.stat().st_size:,} B")
-    return [each for each in answers if each.error]
+    return failed
 
 
 def lab(arguments):

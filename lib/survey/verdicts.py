@@ -45,10 +45,21 @@ def targets(row):
             for image in fatbin(signature)}
 
 
+def wanted(which=""):
+    """What `holdings.wheel` is to be asked (list of dict): of every package of survey.toml, its
+    newest version and the older one, or of one, as ``name`` or ``name==version``."""
+    name, _, version = which.partition("==")
+    of = {name: [version]} if name else {
+        each: dict.fromkeys(["", told.get("older", "")]) for each, told in KNOWN.items()}
+    return [{"project": each, "machine": machine, "version": number}
+            for each, numbers in of.items() for number in numbers for machine in MACHINES]
+
+
 def keep(rows, failed):
-    """Keep what was read, a row a line; of what `failed` (set of project, machine, newest) the rows
-    that were kept before stay."""
-    stay = [row for row in kept() if (row["project"], row["machine"], row["newest"]) in failed]
+    """Keep what was read, a row a line; of questions that `failed` (list of dict, as of `wanted`)
+    the rows that were kept before stay."""
+    lost = [(each["project"], each["machine"], not each["version"]) for each in failed]
+    stay = [row for row in kept() if (row["project"], row["machine"], row["newest"]) in lost]
     order = [*KNOWN]
     rows = sorted(rows + stay, key=lambda row: (order.index(row["project"]), not row["newest"]))
     lines = [json.dumps(row, separators=(",", ":")) for row in rows]
