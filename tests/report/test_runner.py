@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from lib import cache
+from lib.__main__ import parser
+from lib.errors import CollectionError
 from lib.report import commands, guard, record, runner
 from tests.conftest import ROOT, command
 from tests.evidence.test_findings import RUN, finding
@@ -107,8 +109,10 @@ def test_one_notebook_with_parameters_of_the_readers(tmp_path):
     (["99"], "names 0 notebooks"), (["0"], "names 9 notebooks"), (["00", "nonsense"], "is no parameter"),
     (["04", "modl=x"], "04-autotuner has no parameter 'modl'"), (["02", "target_arch=sm_121a", "Model=x"], "02-kv-cache has no parameter 'Model'")])
 def test_a_wrong_notebook_or_parameter_is_explained(tmp_path, words, said):
-    done = run("notebooks", tmp_path / "out", "notebook", *words)
-    assert done.returncode == 1 and said in " ".join(done.stdout.split()) and "next:" in done.stdout and not (tmp_path / "out/single").exists()
+    arguments = parser().parse_args(["--notebooks", str(ROOT / "notebooks"), "--outputs", str(tmp_path / "out"), "notebook", *words])
+    with pytest.raises(CollectionError, match=said) as raised:
+        arguments.run(arguments)
+    assert raised.value.next_step and not (tmp_path / "out").exists()
 
 
 def test_make_refuses_a_parameter_that_a_notebook_does_not_have(tmp_path):
@@ -143,7 +147,7 @@ def test_the_scoreboard_takes_any_evidence_by_parameter_and_ends_with_the_claims
 
 @pytest.mark.parametrize("seconds, status, said", [
     ("2", 1, "FAILED 01-good, cell 1: RuntimeError: Kernel didn't respond in 2 seconds"), ("60", 0, "It ran."),
-    ("0", 1, "SM12X_START_TIMEOUT is '0'"), ("-5", 1, "SM12X_START_TIMEOUT is '-5'"), ("soon", 1, "SM12X_START_TIMEOUT is 'soon', and no whole number")])
+    ("soon", 1, "SM12X_START_TIMEOUT is 'soon', and no whole number")])
 def test_how_long_a_kernel_may_take_to_start_is_the_users_to_say(notebooks, tmp_path, monkeypatch, seconds, status, said):
     """A kernel that sleeps before it begins, found before the environment's own."""
     slow = tmp_path / "share/kernels/python3"
@@ -157,6 +161,10 @@ def test_how_long_a_kernel_may_take_to_start_is_the_users_to_say(notebooks, tmp_
     words = " ".join(done.stdout.split())
     assert done.returncode == status and said in words and ("next:" in words or seconds in ("2", "60")), done.stdout + done.stderr
     assert seconds != "60" or time.monotonic() - start > 6, "the slow kernel was not the one that ran"
+    for wrong in ("0", "-5", "1.5"):
+        monkeypatch.setenv("SM12X_START_TIMEOUT", wrong)
+        with pytest.raises(CollectionError, match=f"SM12X_START_TIMEOUT is '{wrong}'"):
+            runner.start_seconds()
 
 
 @pytest.mark.parametrize("deaths, outcome", [(0, ""), (2, ""), (3, "RuntimeError: Kernel died before replying to kernel_info")])
@@ -226,28 +234,24 @@ def test_a_report_that_is_cut_off_while_it_is_put_in_place_leaves_the_last_one(t
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "many"])
-def test_no_notebooks_at_once_is_refused(tmp_path, jobs):
-    done = run("notebooks", tmp_path / "out", "report", f"--jobs={jobs}", seconds=30)
-    assert done.returncode == 2 and "give 1 or more" in done.stderr
+def test_no_notebooks_at_once_is_refused(capsys, jobs):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["report", f"--jobs={jobs}"])
+    assert "give 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target, name, text", [("notebook", "P", "back_ends=trtllm-gen; touch {}"), ("notebook", "N", '"; touch {}; echo "'), ("record", "NAME", '"; touch {}; $(touch {})'),
-                                                 ("report", "EVIDENCE", "'; touch {}"), ("report", "JOBS", "0; touch {}"), ("lab", "N", "$(touch {})")])
+                                                 ("report", "EVIDENCE", "'; touch {}"), ("report", "JOBS", "0; touch {}"), ("lab", "N", "$(touch {})"),
+                                                 ("record", "NOTE", """it's "$HOME" and $(touch {}), `id`; 5 $""")])
 def test_what_a_reader_gives_to_make_is_not_run(tmp_path, target, name, text):
-    """Nothing is expanded, by make or by the shell, and a wrong one is refused."""
-    given = {"N": "07", name: text.format(*[tmp_path / "run"] * 2)}
-    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", target, *map("=".join, given.items()), f"RUN={sys.executable}"],
-                          cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and not (tmp_path / "run").exists() and "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
-
-
-def test_a_note_with_quotes_and_dollars_arrives_as_it_is(tmp_path):
-    note = """it's "$HOME" and $(date), `id`; 5 $"""
+    """Nothing is expanded, by make or by the shell: it arrives as it is, in one word."""
     (tmp_path / "say").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "say").chmod(0o755)
-    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "record", "NAME=x", f"NOTE={note}", f"RUN={tmp_path / 'say'}"],
+    given = {"N": "07", "NAME": "x", name: text.format(*[tmp_path / "run"] * 2)}
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", target, *map("=".join, given.items()), f"RUN={tmp_path / 'say'}"],
                           cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert f"--note={note}\n" in done.stdout
+    assert done.returncode == 0 and not (tmp_path / "run").exists() and given[name] in {line.partition("=")[2] or line for line in done.stdout.splitlines()} | set(
+        done.stdout.splitlines())
 
 
 def test_clean_removes_what_dead_runs_left_and_keeps_what_was_recorded(tmp_path):
@@ -261,7 +265,6 @@ def test_clean_removes_what_dead_runs_left_and_keeps_what_was_recorded(tmp_path)
 
 
 def test_words_of_make_are_split_as_a_shell_would():
-    from lib.__main__ import parser
     assert parser().parse_args(["report", "--evidence", "/a:b 'c d'"]).evidence == [["/a:b", "c d"]]
     with pytest.raises(SystemExit):
         parser().parse_args(["report", "--evidence", "'"])
@@ -337,13 +340,19 @@ def test_a_mark_finds_only_what_was_started_with_it():
         other.wait()
 
 
-@pytest.mark.parametrize("words, said", [(["N=04", "L=--show-config"], "/lab/tree/notebooks/04-autotuner.ipynb"), (["L=--show-config"], "/lab/tree/notebooks")])
-def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(words, said):
+def test_the_lab_opens_where_it_is_told_and_outlives_what_began_it(monkeypatch):
     """JupyterLab's own list of its settings: no checkpoint goes beside a notebook."""
-    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "lab", *words, f"RUN={sys.executable}"],
+    done = subprocess.run(["make", "--no-print-directory", "-o", ".venv/ready", "lab", "N=04", "L=--show-config", f"RUN={sys.executable}"],
                           cwd=ROOT, capture_output=True, text=True, timeout=90)
     shown = done.stdout + done.stderr
-    assert done.returncode == 0 and said in shown, shown
+    assert done.returncode == 0 and "/lab/tree/notebooks/04-autotuner.ipynb" in shown, shown
+    became = []
+    monkeypatch.setattr(os, "execv", lambda _, words: became.extend(words))
+    for name in ("JUPYTER_DATA_DIR", guard.VARIABLE):
+        monkeypatch.setenv(name, "of a test")
+    arguments = parser().parse_args(["lab", "--options=--ip=0.0.0.0"])
+    arguments.run(arguments)
+    assert "--LabApp.default_url=/lab/tree/notebooks" in became and became[-1] == "--ip=0.0.0.0"
     checkpoints = next(line for line in shown.splitlines() if ".checkpoint_dir" in line)
     assert str(Path(sys.prefix) / "jupyter/data/checkpoints") in checkpoints
 
