@@ -18,6 +18,9 @@ OLDER = {"pandas": "2.2"}
 # pip's settings that would send packages elsewhere, or hold ours to what a container was made with:
 # NVIDIA's set PIP_CONSTRAINT (https://github.com/crickett-hpe/hpc-ai-envs/pull/29).
 UNSET = ("PIP_CONSTRAINT", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+# For a .pth file: jupyter_events has this installed, so jsonschema imports it, and it then spends a
+# second of each start on grammars, to check IRIs that no schema here asks for.
+UNUSED = 'import sys; sys.modules.setdefault("rfc3987_syntax", None)\n'
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def stamp(text, choice, root):
     """What an environment depends on, for its marker (dict)."""
     return {"python": sys.executable, "prefix": sys.prefix, "version": sys.version.split()[0],
             "torch": choice.torch, "folder": choice.folder, "root": str(root),
-            "requirements": hashlib.sha256(text.encode()).hexdigest()}
+            "requirements": hashlib.sha256(f"{text}{UNUSED}".encode()).hexdigest()}
 
 
 def without_pip_settings():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import choose, constraints, found, requirements, stamp, without_pip_settings
+from . import UNUSED, choose, constraints, found, requirements, stamp, without_pip_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +47,8 @@ def install(folder, text, choice):
     if not done or not run(*pip, *pins, *loose):
         sys.exit("pip could not install requirements.txt: its reason stands above; "
                  "what is there is kept, run again")
+    [packages] = (folder / "lib").glob("python3*/site-packages")
+    (packages / "unused.pth").write_text(UNUSED)
 
 
 def main(folder):

@@ -52,6 +52,13 @@ def test_the_marker_changes_with_all_that_it_depends_on():
     assert environment.stamp(TEXT, environment.Choice("", "", "another sentence"), ROOT) == stamps[0]
 
 
+def test_what_no_schema_asks_for_is_not_imported_at_each_start(tmp_path):
+    (tmp_path / "unused.pth").write_text(environment.UNUSED)
+    script = "import site, sys; site.addsitedir(sys.argv[1]); import jsonschema; print('lark' in sys.modules, jsonschema.validate('x', {'type': 'string'}))"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "None"], done.stderr
+
+
 def test_torch_is_found_without_being_imported(tmp_path):
     package = tmp_path / "torch"
     package.mkdir()
