@@ -41,7 +41,7 @@ def scheduler():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard") as process:
-        until(lambda: any(each.status == "LISTEN" for each in psutil.Process(process.pid).net_connections()), seconds=60)
+        until(lambda: any((each.status, each.laddr.port) == ("LISTEN", port) for each in psutil.Process(process.pid).net_connections()), seconds=60)
         yield f"tcp://127.0.0.1:{port}"
 
 
