@@ -42,6 +42,6 @@ def _processor(process):
 
 def two_workers():
     """A row (list of dict with bar, measured, limit, unit, ok); the processor time says whether the cores were free."""
-    (one, used), (two, together) = _sweep(1), _sweep(2)
+    (one, used), (two, together) = (min(_sweep(count) for _ in range(2)) for count in (1, 2))
     return [{"bar": f"two workers against one ({used:.1f} and {together:.1f} cores used)", "measured": one / two, "limit": LIMIT, "unit": "times",
              "ok": one / two >= LIMIT}]

@@ -439,17 +439,14 @@ def test_folded_code_opens_and_keys_reach_it(served, visit):
     assert page.locator("a.skip").bounding_box()["x"] >= 0
 
 
-def test_every_finding_has_an_anchor_a_page_and_a_link_to_copy(served, report, visit, findings):
-    address, _ = served
-    for notebook in sorted({each["notebook"] for each in findings.values()}):
-        page = visit(f"{address}/{notebook}.html")
-        for each in findings.values():
-            if each["notebook"] == notebook:
-                card = page.locator(f'[id="{each["id"]}"]')
-                assert card.count() == 1 and each["summary"] in card.inner_text()
-                assert card.locator(".parts li").count() == len(each["parts"])
-                assert card.locator("button.copy").get_attribute("data-copy") == f"finding-{each['id']}.html"
-                assert (report / "report" / f"finding-{each['id']}.html").is_file()
+def test_every_finding_has_an_anchor_a_page_and_a_link_to_copy(report, findings):
+    pages = {name: BeautifulSoup((report / f"report/{name}.html").read_text(), "html.parser") for name in {each["notebook"] for each in findings.values()}}
+    for id, each in findings.items():
+        card, = pages[each["notebook"]].find_all(id=id)
+        assert " ".join(each["summary"].split()) in " ".join(card.get_text().split())
+        assert len(card.select(".parts li")) == len(each["parts"])
+        assert card.select_one("button.copy")["data-copy"] == f"finding-{id}.html"
+        assert (report / "report" / f"finding-{id}.html").is_file()
 
 
 def test_without_scripts_the_tables_stand_in_for_the_charts(served, visit):
