@@ -269,7 +269,7 @@ def test_scratch_copies_nothing_from_or_to_outside(tmp_path, name):
 
 def test_tensorrt_llm_absent_is_no_error(monkeypatch, cache_folder):
     monkeypatch.delenv("TRTLLM_SRC", raising=False)
-    monkeypatch.setattr(tensorrt_llm, "installed", lambda: None)
+    monkeypatch.setattr(tensorrt_llm.places, "installed", lambda name: [])
     assert tensorrt_llm.find() is None
 
 
@@ -301,7 +301,7 @@ def test_tensorrt_llm_is_fetched_at_a_revision(cache_folder, tmp_path):
 
 def test_a_fetched_tensorrt_llm_is_found_while_it_is_whole(monkeypatch, cache_folder):
     monkeypatch.delenv("TRTLLM_SRC", raising=False)
-    monkeypatch.setattr(tensorrt_llm, "installed", lambda: None)
+    monkeypatch.setattr(tensorrt_llm.places, "installed", lambda name: [])
     key = [tensorrt_llm.REPOSITORY, tensorrt_llm.REVISION]
     folder = cache.entry("tensorrt-llm", key, lambda folder: (folder / "a.py").write_text("x = 1")).folder
     assert tensorrt_llm.find() == folder
