@@ -70,7 +70,7 @@ def test_nothing_of_upstream_is_kept(rows):
 
 
 def outcomes(answers, fail=()):
-    def ask(function, questions, title, processes=False):
+    def ask(function, questions, title, processes=False, **more):
         return [workers.Outcome(each, None, CollectionError("it is no wheel", "next")) if each["sha256"] in fail
                 else workers.Outcome(each, answers[each["sha256"]], None) for each in questions]
     return ask

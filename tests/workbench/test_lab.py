@@ -71,6 +71,8 @@ def lab(tmp_path_factory):
                 time.sleep(0.25)
         opened.open()
         opened.log = log
+        for source in CODE[:3]:  # parameters and imports, which each test needs, whichever is asked alone
+            opened.run(source)
         yield opened
     finally:
         server.terminate()
