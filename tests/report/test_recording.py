@@ -46,8 +46,8 @@ def test_a_name_that_is_none_is_refused(tmp_path, name):
 
 def test_too_large_a_run_names_its_largest_findings_and_leaves_the_last_one(tmp_path):
     before = keep(tmp_path).read_bytes()
-    large = [finding("small.one"), finding("large.one") | {"values": {"rows": ["x" * 99] * 9_000}}, finding("next.one") | {"values": {"rows": "y" * 200_000}}]
-    with pytest.raises(CollectionError, match=r"1,\d+,\d+ B.*: large.one [\d,]+ B, next.one") as error:
+    large = [finding("small.one"), finding("large.one") | {"values": {"rows": ["x" * 99] * 14_000}}, finding("next.one") | {"values": {"rows": "y" * 200_000}}]
+    with pytest.raises(CollectionError, match=r"[12],\d+,\d+ B.*: large.one [\d,]+ B, next.one") as error:
         keep(tmp_path, found=large)
     assert "fewer rows" in error.value.next_step
     with pytest.raises(CollectionError, match="no notebook stated"):
@@ -55,11 +55,11 @@ def test_too_large_a_run_names_its_largest_findings_and_leaves_the_last_one(tmp_
     assert (tmp_path / "recorded/h100/evidence.json").read_bytes() == before
 
 
-def test_the_limit_is_a_megabyte_to_the_byte(tmp_path):
+def test_the_limit_holds_to_the_byte(tmp_path):
     full = finding("full.one") | {"values": {"text": ""}}
     room = record.LARGEST - keep(tmp_path, found=[full]).stat().st_size
-    assert keep(tmp_path, found=[full | {"values": {"text": "x" * room}}]).stat().st_size == 1_000_000
-    with pytest.raises(CollectionError, match="1,000,001 B"):
+    assert keep(tmp_path, found=[full | {"values": {"text": "x" * room}}]).stat().st_size == record.LARGEST
+    with pytest.raises(CollectionError, match="1,500,001 B"):
         keep(tmp_path, found=[full | {"values": {"text": "x" * (room + 1)}}])
 
 
