@@ -2,7 +2,7 @@
 "use strict";
 explorers.start("tile", (data, given) => {
   const { number, element, field, fill, draw, keep } = explorers, bytes = (each) => `${number(each)} B`;
-  const names = Object.keys(data.picks), kind = names.slice(0, -3);
+  const titles = Object.fromEntries(data.picks), names = Object.keys(titles), kind = names.slice(0, -3);
   const rows = data.rows.map((row) => {
     const made = Object.fromEntries(names.map((name, at) => [name, data.words[name] ? data.words[name][row[at]] : row[at]]));
     const [stages, mainloop, epilogue, kernel, budget, message, type, command] = row.slice(names.length);
@@ -62,7 +62,7 @@ explorers.start("tile", (data, given) => {
 
   for (const control of Object.values(controls)) control.addEventListener("input", () => pick((name) => controls[name].value));
   show(options((name) => given.get(name)));
-  return [element("div", { class: "picks", role: "group", "aria-label": "Which kernel" }, ...names.map((name) => field(data.picks[name], controls[name]))),
+  return [element("div", { class: "picks", role: "group", "aria-label": "Which kernel" }, ...names.map((name) => field(titles[name], controls[name]))),
     says, bar, parts, beside, element("p", {}, "Its C++ type, of lib/bug1_shared_memory/units/gemm.cuh:"), type,
     element("p", {}, "The command that checks it, in a clone of this collection:"), command];
 });

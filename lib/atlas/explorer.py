@@ -71,7 +71,7 @@ class Explorer(explorers.Explorer):
         numbers = table[NUMBERS].fillna(0).to_numpy().tolist()
         rows = [[*one, *two, messages.index(said), *map(texts.index, pair)] for one, two, said, pair
                 in zip(indexed, numbers, table["message"], spellings)]
-        data = {"picks": PICKS, "usual": USUAL, "words": words, "texts": texts,
+        data = {"picks": [*PICKS.items()], "usual": USUAL, "words": words, "texts": texts,
                 "messages": messages, "rows": rows}
         super().__init__("tile", SCRIPT, data, largest(table, chosen),
                          "the largest tile that fits, for every kind of kernel")

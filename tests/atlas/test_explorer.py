@@ -113,3 +113,9 @@ def test_its_bundle_is_small_and_ends_no_script(shown):
     inside = bundle["text/html"].split('<script type="application/json">')[1].split("</script>")[0]
     assert "<" not in inside and len(inside) < 500_000 and len(json.loads(inside)["rows"]) == len(measured.kept())
     assert bundle["text/html"].count("</script>") == 2 and bundle[explorers.MIME]["kind"] == "tile"
+
+
+def test_the_order_of_the_fields_outlives_a_saved_notebook(shown):
+    """nbformat sorts the keys of what it saves: so no order may hang on them."""
+    saved = json.loads(json.dumps(shown.data, sort_keys=True))
+    assert [name for name, _ in saved["picks"]] == [*explorer.PICKS]
