@@ -1,7 +1,7 @@
 """The collection's library. Each bug has a room, and what the rooms share lies below them.
 
 errors, cache          the one error, and the one content-addressed cache
-workers                many independent questions side by side, here or on a Dask cluster
+workers/               many independent questions side by side, here or on a Dask cluster
 subjects/              what is examined: wheels, the index, TensorRT-LLM, patches, models
 instruments/           asking: toolchain, nvcc, ptxas, sass, cubins, images and what loads, devices,
                        driver, timing, probes

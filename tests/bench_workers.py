@@ -11,7 +11,8 @@ import psutil
 from lib import cache, workers
 from lib.bug5_attention import isa
 from lib.instruments import ptxas, toolchain
-from tests.clusters import scheduler, worker
+from lib.workers import cluster
+from tests.workers.clusters import scheduler, worker
 
 LIMIT = 1.7  # times, on two cores
 
@@ -20,7 +21,7 @@ def _sweep(count):
     """Wall-clock seconds of the sweep on so many workers, and the part of the cores that was theirs (float, float)."""
     tc, wheels = toolchain.find(), cache.root() / "wheels"
     questions = [{"tc": tc, "target": target} for target in isa.TARGETS if "110" not in target]  # ptxas.toml's PTX is older
-    with tempfile.TemporaryDirectory() as cold, mock.patch.dict(os.environ), mock.patch.object(workers, "WAIT", 60):
+    with tempfile.TemporaryDirectory() as cold, mock.patch.dict(os.environ), mock.patch.object(cluster, "WAIT", 60):
         for place in ("there", "here"):
             Path(cold, place).mkdir()
             Path(cold, place, "wheels").symlink_to(wheels)

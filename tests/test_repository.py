@@ -95,7 +95,7 @@ def test_what_notebooks_share_can_be_read_in_an_hour_and_the_whole_does_not_grow
 
 def test_every_room_says_what_lives_there_and_the_map_names_it():
     rooms = [path for path in (ROOT / "lib").iterdir() if (path / "__init__.py").is_file()]
-    assert {path.name for path in (ROOT / "lib").glob("*.py")} == {"__init__.py", "__main__.py", "cache.py", "errors.py", "workers.py"}
+    assert {path.name for path in (ROOT / "lib").glob("*.py")} == {"__init__.py", "__main__.py", "cache.py", "errors.py"}
     for room in rooms:
         assert (room / "__init__.py").read_text().startswith('"""'), room.name
         assert f"\n{room.name}/" in (ROOT / "lib/__init__.py").read_text(), room.name

@@ -1,4 +1,4 @@
-"""Questions for the tests of lib/workers.py, which workers in processes of their own can import."""
+"""Questions for the tests of lib/workers, which workers in processes of their own can import."""
 
 import os
 import signal

@@ -13,9 +13,10 @@ import pytest
 
 from lib import workers
 from lib.errors import CollectionError
-from tests import asked, clusters
-from tests.clusters import until
+from lib.workers import cluster, progress
 from tests.conftest import ROOT, heard
+from tests.workers import asked, clusters
+from tests.workers.clusters import until
 
 pytestmark = pytest.mark.xdist_group("workers")  # one cluster, and those tests first that need it without its workers
 PLACES = ["threads", "processes", "cluster"]
@@ -38,7 +39,7 @@ def two(address, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A loaded machine needs longer to start a worker than a reader should wait for none."""
-    monkeypatch.setattr(workers, "WAIT", 60)
+    monkeypatch.setattr(cluster, "WAIT", 60)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ everywhere = pytest.mark.parametrize("ask", PLACES, indirect=True)
 
 
 def test_without_a_scheduler_or_a_worker_the_error_comes_in_seconds_and_says_what_to_start(address, monkeypatch):
-    monkeypatch.setattr(workers, "WAIT", 1)
+    monkeypatch.setattr(cluster, "WAIT", 1)
     for place, said in [("tcp://127.0.0.1:1", "no Dask scheduler answers.*dask scheduler"), ("spark-2", "no Dask scheduler answers"),
                         (address, "has no worker.*dask worker")]:
         monkeypatch.setenv("CLUSTER", place)
@@ -67,7 +68,7 @@ def test_without_a_scheduler_or_a_worker_the_error_comes_in_seconds_and_says_wha
 def test_a_worker_with_another_version_is_refused_by_name(address, cache_folder, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
-    for name in (*workers.MAKERS, "tests"):
+    for name in (*cluster.MAKERS, "tests"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, other / name)
     with open(other / "lib/subjects/wheels.toml", "a") as file:
@@ -125,7 +126,7 @@ def test_a_bug_of_ours_is_raised_as_it_is(ask, tmp_path):
 @pytest.mark.parametrize("place", ["threads", "processes"])
 def test_an_interrupt_stops_soon_and_leaves_nothing(place, function, tmp_path):
     question = {"log": str(tmp_path / "log")} | ({"seconds": 61.25} if function == "sleep" else {})
-    script = f"from lib import workers\nfrom tests import asked\nworkers.ask(asked.{function}, [{question}] * 4, 'test', {place == 'processes'})"
+    script = f"from lib import workers\nfrom tests.workers import asked\nworkers.ask(asked.{function}, [{question}] * 4, 'test', {place == 'processes'})"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, preexec_fn=heard, stderr=subprocess.PIPE, text=True)
     until((tmp_path / "log").exists)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -144,10 +145,10 @@ def test_progress_is_shown_to_who_looks_on_alone(monkeypatch, capsys):
     class IPython:
         get_ipython = Shell
 
-    monkeypatch.setattr(workers, "QUIET", 0)
+    monkeypatch.setattr(progress, "QUIET", 0)
     monkeypatch.setitem(sys.modules, "IPython", IPython)
     for cell, seen in [({}, False), ({"cellId": "c1"}, True)]:
-        with workers.progress("sizes", 4) as show:
+        with progress.shown("sizes", 4) as show:
             time.sleep(0.01)
             show(3)
         assert ("sizes" in (said := capsys.readouterr().out)) == ("3/4" in said) == seen
