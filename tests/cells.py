@@ -85,3 +85,13 @@ class Cells:
 def of(names):
     """The findings of the investigation among some names (dict of str to `evidence.findings.Finding`)."""
     return next(value for value in names.values() if isinstance(value, evidence.findings.Investigation)).findings
+
+
+def parts(finding):
+    """Which parts of a finding hold, by their words (dict)."""
+    return {part["says"]: part["holds"] for part in finding.parts}
+
+
+def holds(finding):
+    """Which parts of a finding hold, in their order (list)."""
+    return [part["holds"] for part in finding.parts]

@@ -88,6 +88,12 @@ def cells():
     return functools.cache(Cells)
 
 
+@pytest.fixture(scope="module")
+def notebook(request, cells):
+    """The cells of the notebook that a test's module names (`NAME`)."""
+    return cells(request.module.NAME)
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 needs_chromium = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="chromium is not installed: apt-get install chromium, and run again")
 

@@ -7,19 +7,11 @@ import pytest
 
 from lib.instruments import devices
 from lib.report import record
+from tests.cells import parts
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("02")
 NAME = "02-kv-cache"
-
-
-@pytest.fixture(scope="module")
-def notebook(cells):
-    return cells(NAME)
-
-
-def parts(finding):
-    return {part["says"]: part["holds"] for part in finding.parts}
 
 
 def test_each_claim_is_spoken_to_and_no_count_of_our_model_is_more_than_modelled(findings):

@@ -6,19 +6,11 @@ from lib.bug3_moe_gate import gates
 from lib.errors import CollectionError
 from lib.evidence import claims
 from tests.bug3_moe_gate.test_gates import REAL, admitted
+from tests.cells import holds
 from tests.conftest import tree_of
 
 pytestmark = pytest.mark.xdist_group("03")
 NAME = "03-moe-gate"
-
-
-@pytest.fixture(scope="module")
-def notebook(cells):
-    return cells(NAME)
-
-
-def parts(found):
-    return [part["holds"] for part in found.parts]
 
 
 def on(sm, column, value):
@@ -28,21 +20,21 @@ def on(sm, column, value):
 
 def test_3a_follows_the_gate_and_the_routes(notebook):
     id = "moe-gate.tensorrt-llm"
-    assert (notebook.found(id).verdict, parts(notebook.found(id))) == ("refined", [True, True, False])
+    assert (notebook.found(id).verdict, holds(notebook.found(id))) == ("refined", [True, True, False])
     blocked = notebook.again(id, routes=on((120, 121), "refused", True))
-    assert blocked.verdict == "confirmed" and parts(blocked) == [True] * 3
+    assert blocked.verdict == "confirmed" and holds(blocked) == [True] * 3
     widened = notebook.again(id, lists=on((120,), "admitted", True))
-    assert parts(widened)[0] is False and "SM100 and SM103 and SM120" in widened.summary
+    assert holds(widened)[0] is False and "SM100 and SM103 and SM120" in widened.summary
     mended = notebook.again(id, lists=on((120,), "admitted", True), constructor=on((120, 121), "admitted", True))
     assert mended.verdict == "refuted" and "refuses no GPU" in mended.summary
     assert notebook.again(id, routes=on((121,), "reached", "TRITON")).summary.endswith("AUTO chooses CUTLASS or TRITON.")
     assert "AUTO ends in" in blocked.summary
     silent = notebook.again(id, constructor=lambda rows: rows[:0])
-    assert parts(silent) == [True, None, False] and "its constructor is not there" in silent.summary and silent.verdict == "refined"
+    assert holds(silent) == [True, None, False] and "its constructor is not there" in silent.summary and silent.verdict == "refined"
     untold = notebook.again(id, constructor=on(gates.SM, "admitted", None))
-    assert parts(untold) == parts(silent) and untold.summary == silent.summary
+    assert holds(untold) == holds(silent) and untold.summary == silent.summary
     without = notebook.again(id, routes=lambda rows: rows.assign(said="ModuleNotFoundError: this tree has no ModelConfig", refused=None))
-    assert parts(without) == [True, True, None] and without.summary.endswith("this TensorRT-LLM has no AUTO.")
+    assert holds(without) == [True, True, None] and without.summary.endswith("this TensorRT-LLM has no AUTO.")
 
 
 def test_3a_is_executed_where_a_tree_answers_and_reported_where_none_does(notebook):
@@ -55,9 +47,9 @@ def test_3b_follows_the_kernels_and_the_assembler(notebook):
     id = "moe-gate.allowlist"
     assert (notebook.found(id).verdict, notebook.found(id).tier) == ("refuted", "inspected")
     built = notebook.again(id, moe=lambda moe: moe.assign(sm=121, named="121a"))
-    assert built.verdict == "refined" and parts(built) == [True, False] and "may load 1,369 of 1,369" in built.summary
+    assert built.verdict == "refined" and holds(built) == [True, False] and "may load 1,369 of 1,369" in built.summary
     taken = notebook.again(id, families=lambda families: families.assign(accepted=True))
-    assert taken.verdict == "refined" and parts(taken) == [False, True]
+    assert taken.verdict == "refined" and holds(taken) == [False, True]
 
 
 def test_3c_follows_kernels_choice_and_launch(notebook):
@@ -65,16 +57,16 @@ def test_3c_follows_kernels_choice_and_launch(notebook):
     assert (notebook.found(id).verdict, notebook.found(id).tier) == ("refuted", "modelled")
     assert [part["tier"] for part in notebook.found(id).parts] == ["inspected", "executed", "modelled"]
     launched = notebook.again(id, spark=lambda spark: spark.assign(said="", loadable=True))
-    assert launched.verdict == "refined" and parts(launched) == [False, True, True] and "5 of 5 launches" in launched.summary
+    assert launched.verdict == "refined" and holds(launched) == [False, True, True] and "5 of 5 launches" in launched.summary
     whole = notebook.again(id, moe=lambda moe: moe.assign(sm=121, named="121a"), launched=5)
-    assert parts(whole)[0] is True
+    assert holds(whole)[0] is True
 
 
 def test_3e_follows_the_kernels_of_cutlass(notebook):
     id = "moe-gate.fall-through"
     assert (notebook.found(id).verdict, notebook.found(id).tier) == ("refined", "reported")
     none = notebook.again(id, count=lambda count: count * 0, kernel=lambda kernel: kernel | {"bytes": 0})
-    assert parts(none)[:2] == [True, True] and "0 NVFP4 MoE kernels for SM120" in none.summary
+    assert holds(none)[:2] == [True, True] and "0 NVFP4 MoE kernels for SM120" in none.summary
 
 
 def test_3d_was_only_read(notebook):
@@ -88,8 +80,8 @@ def test_marks_follow_the_gate(notebook):
     silent = notebook.again("moe-gate.decisions", nvfp4=lambda rows: rows[rows["gate"] != "revised"])
     assert "revised" not in silent.summary and silent.values["revised"] == "(not told)"
     other = notebook.again("moe-gate.revised", again=lambda rows: rows.assign(index=0))
-    assert parts(other) == [False]
-    assert parts(notebook.found("moe-gate.revised")) == [True]
+    assert holds(other) == [False]
+    assert holds(notebook.found("moe-gate.revised")) == [True]
 
 
 def test_the_newest_configurations_admit_what_has_kernels(notebook):
@@ -111,7 +103,7 @@ def test_the_notebook_on_a_real_tree(cells, name):
     ran = cells(NAME, trtllm_src=str(tree_of(name)))
     found = ran.found("moe-gate.tensorrt-llm")
     expected = {"a": [None, True, None], "b": [True, True, False], "c": [True, None, False], "d": [True, None, False]}
-    assert found.tier == "executed" and found.verdict == "refined" and parts(found) == expected[name[0]]
+    assert found.tier == "executed" and found.verdict == "refined" and holds(found) == expected[name[0]]
     assert ("is not there" in found.summary) == (name[0] != "b") and ("has no AUTO" in found.summary) == (name[0] == "a")
     differ = {"a": 0, "b": 0, "c": 4, "d": 4}  # CUTLASS's list on SM120 and SM121
     assert len(ran.after[-1]["otherwise"]) == differ[name[0]]

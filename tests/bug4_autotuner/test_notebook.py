@@ -12,6 +12,7 @@ from lib.evidence import claims
 from lib.instruments import devices
 from lib.subjects import wheels
 from tests.bug4_autotuner.test_tensorrt_llm import LAYOUT, WITH_TUNER, WITHOUT
+from tests.cells import parts
 from tests.conftest import ROOT, tree_of
 
 pytestmark = pytest.mark.xdist_group("04")
@@ -23,10 +24,6 @@ def quick(monkeypatch):
     """Fewer random inputs and rounds, for a run of the whole notebook with parameters."""
     monkeypatch.setattr(tuning, "agree", functools.partial(tuning.agree, examples=300))
     monkeypatch.setattr(tuning, "look_up_cost", functools.partial(tuning.look_up_cost, rounds=4))
-
-
-def parts(finding):
-    return {part["says"]: part["holds"] for part in finding.parts}
 
 
 def test_04_the_autotuner(findings):

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.xdist_group("05")
 NAME = "05-attention-kernels"
 
 
-@pytest.fixture
-def notebook(cells):
-    return cells(NAME)
-
-
 def extra(sm, **fields):
     """Add a row like the first one for another GPU to a table."""
     return lambda table: pd.concat([table, table.iloc[:1].assign(sm=sm, **fields)], ignore_index=True)
