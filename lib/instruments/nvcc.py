@@ -108,6 +108,13 @@ class FrontEnd:
         return {"nvcc": toolchain.find().version, "flags": FLAGS, "cutlass": self.identity,
                 "target": self.target}
 
+    def __reduce__(self):
+        """Pickled by names: another machine keeps its wheels elsewhere."""
+        if not (tree := unpacked(self.identity)):
+            return FrontEnd, (self.headers, self.extensions, self.identity, self.target)
+        below = [path.relative_to(tree) for path in (self.headers, *self.extensions)]
+        return located, (self.identity, below, self.target)
+
     def compile(self, source, kind, *options, more=()):
         """Compile a translation unit (its text), with further options and folders that come first.
 
@@ -134,6 +141,18 @@ class FrontEnd:
                     "run again on a quieter machine, or with fewer kernels") from error
             binary = output.read_bytes() if output.is_file() else b""
             return done.returncode, binary, done.stdout + done.stderr
+
+
+def unpacked(identity):
+    """The tree (Path) of the pinned wheel with a SHA-256, or None."""
+    pins = (wheel for wheel in wheels.pins() if wheel.sha256 == identity)
+    return next((wheels.source(wheel.name, wheel.version) for wheel in pins), None)
+
+
+def located(identity, below, target):
+    """The `FrontEnd` of a pinned wheel on this machine, its folders by their paths in the wheel."""
+    headers, *extensions = (unpacked(identity) / path for path in below)
+    return FrontEnd(headers, tuple(extensions), identity, target)
 
 
 def of_flashinfer(version, target="sm_121a"):

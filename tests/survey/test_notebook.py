@@ -71,7 +71,7 @@ def test_the_pattern_and_the_year_follow_the_wheels(notebook):
 
 
 def test_the_letter_follows_the_wheels(notebook):
-    said = "on a Spark's processor the newest are free of it", "wheels run on SM120 and not on SM121"
+    said = "on a Spark's processor the newest are free of it", "wheels load on SM120 and not on SM121"
     without = notebook.again("wheels.suffix", states=lambda table: table[table["package"] != "sgl-kernel"])
     assert parts(without)[said[0]] is True
     mended = notebook.again("wheels.suffix", states=lambda table: table.assign(SM121=table["SM120"]))
