@@ -29,8 +29,8 @@ NO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 LOG = logging.getLogger(__name__)
 RECORD = "answer.json"
 PACKAGE = Path(__file__).parent
-# What makes no answer, although it is imported.
 PARSING = threading.Lock()
+# What makes no answer, although it is imported.
 GROUND = {"lib", "lib.cache", "lib.errors", "lib.environment", "lib.workers"}
 
 
@@ -194,12 +194,17 @@ def remember(kind, inputs, ask):
     >>> cache.remember("doubled", {"number": 21}, ask).value
     [42]
     """
-    return HAD.get()(kind, {"inputs": content(inputs), "sources": sources(ask.__module__)}, ask)
+    return HAD.get()(kind, key(inputs, ask.__module__), ask)
 
 
 def kept(kind, inputs, module):
     """What `remember` holds for inputs and the module that asks (`Answer`), or None."""
-    return held(kind, {"inputs": content(inputs), "sources": sources(module)})
+    return held(kind, key(inputs, module))
+
+
+def key(inputs, module):
+    """What `remember` keeps an answer by (dict)."""
+    return {"inputs": content(inputs), "sources": sources(module)}
 
 
 def names(folder):
