@@ -19,7 +19,7 @@ BASIS = ["grid", "of", "cutlass", "nvcc", "target"]
 NAMES = {"name", "product", "version", "subtile"}
 FIELDS = [{"stages": "fixed_stages"}.get(each.name, each.name)
           for each in fields(gemm.Gemm) if each.name not in NAMES]
-SAID = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget", "message"]
+SAID = [*gemm.FIELDS, "message"]
 KEY = ["of", "target", *FIELDS]
 
 
@@ -44,26 +44,47 @@ def of_wheel(of):
         table = gemm.measure(kernels, grid.front_end(of, target))
         nvcc = toolchain.find().version
         found.append(table.assign(grid=first, of=of, target=target, nvcc=nvcc))
-    return pd.concat(found)[BASIS + FIELDS + SAID].drop_duplicates(KEY)
+    return pd.concat(found)[BASIS + FIELDS + SAID + ["parts"]].drop_duplicates(KEY)
 
 
 def write(table):
     """Keep what was measured (DataFrame), byte for byte the same for the same table."""
-    numbers = dict.fromkeys(SAID[:-1], "Int64")
-    text = table.astype(numbers).to_csv(index=False)
+    parts = table["parts"].map(lambda each: " ".join(f"{at} {size}" for at, size in each.values()))
+    text = table.assign(parts=parts).astype(dict.fromkeys(gemm.FIELDS, "Int64")).to_csv(index=False)
     KEPT.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def kept():
-    """What was measured (DataFrame): a row a kernel, `BASIS`, `FIELDS`, `SAID`, headroom, status.
+    """What was measured (DataFrame): a row a kernel, `BASIS`, `FIELDS`, `SAID`, parts (as
+    `gemm.measure` has them), headroom, status.
 
     Numbers are bytes, missing where the kernel does not compile.
     """
-    table = pd.read_csv(KEPT, dtype=dict.fromkeys(SAID[:-1], "Int64"), keep_default_na=False,
-                        na_values=dict.fromkeys(SAID[:-1], ""), converters={"tile": literal_eval})
+    table = pd.read_csv(KEPT, dtype=dict.fromkeys(gemm.FIELDS, "Int64"), keep_default_na=False,
+                        na_values=dict.fromkeys(gemm.FIELDS, ""),
+                        converters={"tile": literal_eval, "parts": places})
     left = table["budget"] - table["kernel"]
     status = pd.Series(gemm.FITS, table.index).mask((left < 0).fillna(False), gemm.LARGE)
     return table.assign(headroom=left, status=status.mask(left.isna(), gemm.REFUSED))
+
+
+def places(text):
+    """Parts of a kernel's shared memory as they are kept (str): part to (offset, bytes) (dict)."""
+    numbers = [int(number) for number in text.split()]
+    return dict(zip(gemm.PARTS, zip(numbers[::2], numbers[1::2])))
+
+
+def known(asked, of, target):
+    """What is kept of a kernel (`Gemm`) for a CUTLASS, a target and the compiler that is here.
+
+    It is a DataFrame as `gemm.measure` gives it, empty if the kernel is not in the grid.
+    """
+    table = kept()
+    here = {"of": of, "target": target, "nvcc": toolchain.find().version, "tile": asked.tile}
+    for column, value in here.items():
+        table = table[table[column].map(lambda each: each == value)]
+    same = [kernel(row).cpp() == asked.cpp() for _, row in table.iterrows()]
+    return table[same].assign(**{name: asked.row[name] for name in ("name", "used_by")})
 
 
 def kernel(row):
@@ -82,18 +103,20 @@ def drawn(table, count, seed):
 def again(rows):
     """Measure rows of `kept` anew: `SAID` as it is kept and as it is now (DataFrame), and `same`.
 
-    An error if nvcc cannot be had.
+    The same are the numbers, and whether the kernel compiles; of several assertions, the kernels
+    beside it decide which one nvcc reports. An error if nvcc cannot be had.
     """
     found = []
     for (of, target), group in rows.groupby(["of", "target"]):
         now = gemm.measure([kernel(row) for _, row in group.iterrows()],
                            grid.front_end(of, target)).set_index(group.index)
-        found.append(now[SAID].astype(dict.fromkeys(SAID[:-1], "Int64")))
+        found.append(now[SAID].astype(dict.fromkeys(gemm.FIELDS, "Int64")))
     if not found:
         raise CollectionError("no kernel of the atlas is for this target",
                               "use one of those that lib/atlas/atlas.csv.gz has, as sm_121a")
     now = pd.concat(found).reindex(rows.index)
-    same = (now.fillna(-1) == rows[SAID].fillna(-1)).all(axis=1)
+    numbers = now[gemm.FIELDS].fillna(-1) == rows[gemm.FIELDS].fillna(-1)
+    same = numbers.all(axis=1) & ((now["message"] == "") == (rows["message"] == ""))
     return rows[KEY].join(rows[SAID]).join(now, suffixes=("", " now")).assign(same=same)
 
 

@@ -10,7 +10,6 @@
 
 import os
 import re
-import struct
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,8 +29,13 @@ OUTPUTS = CPP["d"]
 # unit::Answer of units/gemm.cuh: these, then offset and bytes of each of the parts.
 FIELDS = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget"]
 PARTS, TARGETS = CPP.pop("parts"), CPP.pop("target")
-SIZE = 4 * (len(FIELDS) + 2 * len(PARTS))  # bytes of unit::Answer
-UNIT, UNIT_BYTES = 48, 5e9  # kernels of one unit, and what a compiler takes for it
+# Parts that kernels may share, in the order in which nvcc comes to them: by class or tensor map,
+# and which of the types of unit::Found each stands or falls with.
+SHARED = {"epilogue::collective::Collective": 0, "gemm::collective::Collective": 1, "TMA_A": 2,
+          "TMA_B": 3, "TMA_SFA": 2, "TMA_SFB": 3, "gemm::kernel::GemmUniversal": 4}
+TYPES = 5
+ALL_ERRORS = ("-Xcicc", "--error_limit=1000000")  # cicc, nvcc's front end, stops at the 100th
+UNIT, UNIT_BYTES = 72, 5e9  # kernels of one unit, and what a compiler takes for it
 AT_ONCE = max(1, min(os.cpu_count() or 1, int(psutil.virtual_memory().total / UNIT_BYTES)))
 HEAD = ['#include "gemm.cuh"', "using namespace unit;"]
 FITS, LARGE, REFUSED = "fits", "too large", "does not compile"
@@ -148,42 +152,69 @@ def kept(probe, front_end):
 
 
 def compiled(probes, front_end):
-    """What one unit tells (dict): numbers of unit::Answer by probe or, if nvcc refuses the unit,
-    CUTLASS's words about each probe at fault."""
-    asked = [f"PROBE(probe_{index}, {probe})" for index, probe in enumerate(probes)]
-    status, ptx, said = front_end.compile("\n".join(HEAD + asked), "ptx", more=[UNITS])
-    if status:
-        found = {line - len(HEAD) - 1: words for line, words in refusals(said).items()}
-        if not found or min(found) < 0:
-            raise CollectionError(
-                f"CUTLASS {front_end.version} does not build these kernels for "
-                f"{front_end.target}: {nvcc.first_error(said)}",
-                "use a FlashInfer with CUTLASS 4.0 or later, and a target that these kernels have")
-        return {probes[index]: words for index, words in found.items()}
-    answers = {}
-    for index, data in re.findall(r"\.b8 probe_(\d+)\[\d+\] = \{([^}]*)\}", ptx.decode()):
-        raw = bytes(map(int, data.split(","))).ljust(SIZE, b"\0")  # PTX leaves trailing zeros out
-        answers[probes[int(index)]] = struct.unpack(f"<{SIZE // 4}i", raw)
-    return answers
+    """What one unit tells (dict): numbers of unit::Answer by probe or, if nvcc refuses any of
+    them, CUTLASS's words about probes at fault."""
+    lines = dict(enumerate(probes, len(HEAD) + 1))
+    asked = [f"PROBE({line}, {probe})" for line, probe in lines.items()]
+    _, _, said = front_end.compile("\n".join(HEAD + asked), "ptx", *ALL_ERRORS, more=[UNITS])
+    answers = refusals(said) or {line: told[TYPES:] for line, told in found(said).items()}
+    if not answers or min(answers) <= len(HEAD):
+        raise CollectionError(
+            f"CUTLASS {front_end.version} does not build these kernels for "
+            f"{front_end.target}: {nvcc.first_error(said)}",
+            "use a FlashInfer with CUTLASS 4.0 or later, and a target that these kernels have")
+    return {lines[line]: answer for line, answer in answers.items()}
+
+
+def found(said):
+    """What unit::Found has of a kernel (dict by line): `TYPES` types, then its numbers."""
+    told = re.findall(r"unit::Found<(\d+), ([-\d, ]+)>", said)
+    return {int(line): tuple(map(int, numbers.split(","))) for line, numbers in told}
 
 
 def refusals(said):
-    """What CUTLASS says about each line of a unit that nvcc refuses (dict of int to str).
+    """What CUTLASS says about lines of a unit that nvcc refuses (dict of int to str).
 
-    It is the first assertion that failed for the line. A line without one shares what failed with
-    an earlier one (see `unit::Whole`), and has its words; where nothing was asserted, nvcc's. Line
-    0 has what is no line's fault.
+    It is the first assertion that is reported for the line; where there is none, nvcc's words.
+    Nvcc reports once what fails in a part: lines that share it have its words, and so have those
+    that stumble over a tensor map (`unit::Whole`), where all maps fail alike. Line 0 has what is
+    no line's fault. Lines may be missing while others are there: ask them without those.
     """
-    asserted, maps, first, shared = {}, {}, {}, ""
+    kernels, asserted, first, stumbled, broken, maps = found(said), {}, {}, {}, {}, {}
     for block in re.split(r"^(?=\S.*\): (?:catastrophic )?error)", said, flags=re.M)[1:]:
-        lines = re.findall(r"unit\.cu\((\d+)\): |at line (\d+) of \S*unit\.cu$", block, re.M)
-        line = int("".join(lines[-1])) if lines else 0
+        places = re.findall(r"unit\.cu\((\d+)\): |at line (\d+) of \S*unit\.cu$", block, re.M)
+        line = int("".join(places[-1])) if places else 0
         words, condition = re.match(r".*?error[^:]*: (.*)\n?(.*)", block).groups()
+        if 'incomplete type "unit::' in words:
+            stumbled |= {line: words} if "unit::whole<" in words else {}
+            continue
+        where = part(block)
         if stated := re.match(r'static assertion failed(?: with "(.*)")?', words):
             words = asserted.setdefault(line, stated[1] or condition.strip())
-            shared = maps.setdefault(line, words) if "::Params [with" in block else shared
-        first.setdefault(line, shared or words)
-    return first | asserted
+            maps |= {line: words} if where.startswith("TMA") and line not in maps else {}
+        elif where.startswith("TMA") and line not in asserted:
+            stumbled.setdefault(line, words)
+            continue
+        first.setdefault(line, words)
+        if where and line in kernels:
+            broken.setdefault((where, kernels[line][SHARED[where]]), asserted.get(line, words))
+    sharing = {line: broken[each, types[index]] for line, types in kernels.items()
+               for each, index in reversed(SHARED.items()) if (each, types[index]) in broken}
+    found_here = first | asserted | sharing
+    if len(said_of_maps := set(maps.values())) == 1:
+        return dict.fromkeys(stumbled, *said_of_maps) | found_here
+    return found_here or stumbled
+
+
+def part(block):
+    """Which of `SHARED` an error of nvcc's (str) is in (str, empty if in none): the tensor map that
+    is defined at CUTLASS's line, else the innermost class."""
+    names = []
+    if where := re.search(r"::make_tma_copy\(.* at line (\d+) of (\S+)$", block, re.M):
+        above = Path(where[2]).read_text().splitlines()[:int(where[1])]
+        names = re.findall(r"using (TMA_\w+)", "\n".join(above))[-1:]
+    inside = names + re.findall("|".join(SHARED), block)
+    return next((name for name in inside if name in SHARED), "")
 
 
 def settle(probes, front_end, target):
@@ -209,7 +240,7 @@ def asked(gemms):
 
 def units(probes):
     """Probes in lists of at most `UNIT`, each compiler's share, those of a mainloop together."""
-    count = max(-(-len(probes) // UNIT), min(AT_ONCE, len(probes)))
+    count = min(len(probes), AT_ONCE * -(-len(probes) // (AT_ONCE * UNIT)))
     ordered, edges = sorted(probes), [len(probes) * each // count for each in range(count + 1)]
     return [ordered[start:end] for start, end in zip(edges, edges[1:])]
 

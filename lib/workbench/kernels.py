@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lib.atlas import measured
 from lib.bug1_shared_memory import binaries, charts, gemm, harness, optin, tiles
 from lib.evidence.figures import Chart
 from lib.instruments import devices, nvcc

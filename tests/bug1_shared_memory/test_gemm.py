@@ -1,6 +1,7 @@
 """The laboratory of GEMM kernels: what it refuses, the launcher's own answers, dispatch code, the driver's."""
 
 import dataclasses
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -129,23 +130,51 @@ def test_an_epilogue_that_is_not_there_is_said(front):
     assert "no fused finalize" in found["message"][0]
 
 
-def test_each_line_of_a_unit_has_the_words_of_its_own_assertion_or_those_that_it_shares():
-    said = """/a/b/tma.hpp(739): error: static assertion failed with "one"
-          detected during:
-            instantiation of class "X::Params [with N=1]" at line 5 of /a/c.hpp
-            instantiation of "ask" at line 3 of unit.cu
+def error(words, line, *inside):
+    """An error as nvcc reports it, within CUTLASS's classes and functions, for a line of a unit."""
+    frames = "".join(f'            instantiation of "{each}" at line 9 of /a/c.hpp\n' for each in inside)
+    return f"/a/b/tma.hpp(739): error: {words}\n          detected during:\n{frames}            instantiation of \"ask\" at line {line} of unit.cu\n\n"
 
-/a/b/tma.hpp(1): error: too many initializer values
-          detected during instantiation of class "X::Params [with N=1]" at line 3 of unit.cu
 
-/a/b/builder.inl(2): error: static assertion failed
-    static_assert(N >= 32);
-          detected during instantiation of class "X" at line 4 of unit.cu
+def told(line, *types):
+    return f'unit.cu({line}): error: incomplete type "unit::Told<{line}, int>" (aka "unit::Found<{line}, {", ".join(map(str, types))}> *") is not allowed\n\n'
 
-unit.cu(5): error: incomplete type "unit::whole<int>" is not allowed
-"""
-    assert gemm.refusals(said) == {3: "one", 4: "static_assert(N >= 32);", 5: "one"}
+
+def asserted(words):
+    return f'static assertion failed with "{words}"'
+
+
+EPILOGUE, MAIN = "cutlass::epilogue::collective::CollectiveEpilogue<int>", "cutlass::gemm::collective::CollectiveMma<int>"
+
+
+def test_a_line_has_the_words_of_its_own_first_assertion():
+    said = error(asserted("one"), 3, MAIN) + error("too many initializer values", 3, MAIN) + error(asserted("two"), 3) \
+        + error("static assertion failed\n    static_assert(N >= 32);", 4) + error("no such name", 5)
+    assert gemm.refusals(said) == {3: "one", 4: "static_assert(N >= 32);", 5: "no such name"}
     assert 0 in gemm.refusals("/a/header.hpp(1): error: name followed by :: must be a class")
+
+
+def test_what_fails_in_a_type_is_said_of_every_kernel_that_has_it_and_of_no_other():
+    said = error(asserted("stages"), 3, MAIN) + error(asserted("divide"), 4, EPILOGUE) \
+        + told(3, 1, 2, 3, 4, 5) + told(4, 10, 20, 30, 40, 50) + told(5, 6, 2, 7, 8, 9) + told(6, 10, 2, 7, 8, 9) + told(7, 2, 1, 2, 2, 2)
+    assert gemm.refusals(said) == {3: "stages", 4: "divide", 5: "stages", 6: "divide"}
+    assert gemm.found(said)[7] == (2, 1, 2, 2, 2)
+
+
+def test_a_tensor_map_is_known_by_the_line_of_cutlass_that_defines_it(tmp_path):
+    """A map of A fails for all kernels with A's extents; one of B is another matter."""
+    header = tmp_path / "mainloop.hpp"
+    header.write_text("using TMA_A = decltype(make_tma_copy(\n  a));\nusing TMA_SFB = decltype(make_tma_copy(\n  b));\n")
+    said = error(asserted("size"), 3, MAIN).replace("detected during:\n", f'detected during:\n  instantiation of "auto cute::make_tma_copy(int)" at line 2 of {header}\n')
+    kernels = told(3, 1, 1, 30, 31, 1) + told(4, 2, 2, 30, 32, 2) + told(5, 3, 3, 33, 31, 3)
+    assert gemm.refusals(said + kernels) == {3: "size", 4: "size"}
+    assert gemm.refusals(said.replace("at line 2 of", "at line 4 of") + kernels) == {3: "size", 5: "size"}
+
+
+def test_a_kernel_that_stumbles_over_anothers_map_is_asked_again_unless_all_maps_fail_alike():
+    stumbles = 'unit.cu(5): error: incomplete type "unit::whole<int>" is not allowed\n\n'
+    assert gemm.refusals(error(asserted("one"), 3) + stumbles) == {3: "one"}
+    assert set(gemm.refusals(stumbles)) == {5}
 
 
 # Bytes
@@ -227,8 +256,9 @@ class Front:
 
     def compile(self, source, kind, *options, more=()):
         self.asked += source.count("PROBE(")
-        answers = "".join(f".b8 probe_{index}[4] = {{2, 0, 0, 0}};\n" for index in range(source.count("PROBE(")))
-        return 0, answers.encode(), "[with Instance=3, Bytes=1024, Stages=2]"
+        size = gemm.TYPES + len(gemm.FIELDS) + 2 * len(gemm.PARTS)
+        lines = re.findall(r"PROBE\((\d+)", source)
+        return 1, b"", "".join(told(line, *range(gemm.TYPES), 2, *[0] * (size - gemm.TYPES - 3)) for line in lines)
 
 
 def test_bytes_are_asked_once_and_again_when_the_unit_changes(cache_folder, monkeypatch, tmp_path):

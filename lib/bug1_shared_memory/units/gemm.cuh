@@ -1,5 +1,7 @@
-// What CUTLASS decides for a GEMM kernel, as device constants that a front end alone can print into PTX. Read by gemm.py.
+// What CUTLASS decides for a GEMM kernel, in the words of nvcc's front end: an error for each kernel has its numbers. Read by gemm.py.
 #pragma once
+#include <array>
+#include <utility>
 #include "cute/tensor.hpp"
 #include "cutlass/cutlass.h"
 #include "cutlass/detail/sm100_blockscaled_layout.hpp"
@@ -10,6 +12,7 @@
 #include "cutlass/gemm/group_array_problem_shape.hpp"
 #include "cutlass/gemm/kernel/gemm_universal.hpp"
 #include "cutlass/gemm/kernel/tile_scheduler.hpp"
+#include "cutlass/version.h"
 #if __has_include("cutlass_extensions/epilogue/fusion/sm90_visitor_scatter.hpp")
 #include "cutlass_extensions/epilogue/fusion/sm90_visitor_scatter.hpp"
 #endif
@@ -68,13 +71,19 @@ struct Gemm {
   using Problem = cute::conditional_t<Grouped, cutlass::gemm::GroupProblemShape<cute::Shape<int64_t, int64_t, int64_t>>,
                                       cute::Shape<int, int, int, int>>;
   using Kernel = cutlass::gemm::kernel::GemmUniversal<Problem, Main, Epi, Scheduler>;
+  // What the tensor maps of an operand depend on: extents and types, not the stages.
+  template <int Side, class E>
+  using Maps = cute::tuple<Arch, E, cute::tuple_element_t<Side, T>, cute::tuple_element_t<2, T>, Cluster, Sched, cute::bool_constant<Grouped>>;
+  using MapsA = Maps<0, A>;
+  using MapsB = Maps<1, B>;
 };
 
 // The capacity that the builders divide into stages, bytes a block.
 template <class Arch> constexpr int capacity() {
-  return Arch::kMinComputeCapability >= 120   ? arch::sm120_smem_capacity_bytes
-         : Arch::kMinComputeCapability >= 100 ? arch::sm100_smem_capacity_bytes
-                                              : cutlass::gemm::collective::detail::sm90_smem_capacity_bytes;
+#if CUTLASS_VERSION >= 390  // the first that knows SM12x
+  if constexpr (Arch::kMinComputeCapability >= 120) return arch::sm120_smem_capacity_bytes;
+#endif
+  return Arch::kMinComputeCapability >= 100 ? arch::sm100_smem_capacity_bytes : cutlass::gemm::collective::detail::sm90_smem_capacity_bytes;
 }
 
 // Where a member lies and how many bytes it has; an absent one has none.
@@ -88,7 +97,7 @@ OPTIONAL_PART(scheduler) OPTIONAL_PART(scheduler_response) OPTIONAL_PART(clc_res
 OPTIONAL_PART(tensormaps) OPTIONAL_PART(pipelines) OPTIONAL_PART(epilogue)
 OPTIONAL_PART(smem_A) OPTIONAL_PART(smem_B) OPTIONAL_PART(smem_SFA) OPTIONAL_PART(smem_SFB)
 
-// One row, in the order of FIELDS and PARTS in gemm.py: stages, threads, bytes, then the members.
+// One kernel, in the order of FIELDS and PARTS in gemm.py: stages, threads, bytes, then the members.
 struct Answer { int stages, threads, mainloop, epilogue, kernel, budget; Part part[11]; };
 template <class G> constexpr Answer ask() {
   using K = typename G::Kernel; using S = typename K::SharedStorage; using T = decltype(S::tensors); using M = decltype(T::mainloop);
@@ -111,5 +120,20 @@ template <> struct Whole<true, true, true, true, true, true> {};
 TENSOR_MAP(TMA_A) TENSOR_MAP(TMA_B) TENSOR_MAP(TMA_SFA) TENSOR_MAP(TMA_SFB) TENSOR_MAP(TMA_C) TENSOR_MAP(TMA_D)
 template <class G, class M = typename G::Main::Params, class E = typename G::Epi::Params>
 using whole = Whole<HasTMA_A<M>::value, HasTMA_B<M>::value, HasTMA_SFA<M>::value, HasTMA_SFB<M>::value, HasTMA_C<E>::value, HasTMA_D<E>::value>;
+
+// A type's name as a number, the FNV-1a hash: kernels with the same one share what a unit instantiates, and reports, once.
+template <class T> constexpr int id() {
+  unsigned hash = 2166136261u;
+  for (char letter : __PRETTY_FUNCTION__) hash = (hash ^ letter) * 16777619u;
+  return int(hash);
+}
+// Never defined, so that nvcc names it in an error: the kernel's line, the types that it may share, and `Answer`.
+template <int Line, int Epilogue, int Main, int MapsA, int MapsB, int Kernel, int... Numbers> struct Found;
+template <int Line, class G, int... I> constexpr auto found(std::integer_sequence<int, I...>) {
+  constexpr auto numbers = __builtin_bit_cast(std::array<int, sizeof...(I)>, ask<G>());
+  return (Found<Line, id<typename G::Epi>(), id<typename G::Main>(), id<typename G::MapsA>(), id<typename G::MapsB>(), id<typename G::Kernel>(), numbers[I]...>*)nullptr;
+}
+template <int Line, class G>
+using Told = std::remove_pointer_t<decltype(found<Line, G>(std::make_integer_sequence<int, sizeof(Answer) / sizeof(int)>()))>;
 }  // namespace unit
-#define PROBE(NAME, ...) extern "C" { __device__ unit::Answer NAME = unit::ask<unit::Gemm<__VA_ARGS__>>(); } unit::whole<unit::Gemm<__VA_ARGS__>> whole_##NAME;
+#define PROBE(LINE, ...) unit::whole<unit::Gemm<__VA_ARGS__>> whole_##LINE; unit::Told<LINE, unit::Gemm<__VA_ARGS__>> told_##LINE;
