@@ -1,5 +1,7 @@
 """Kernels of the atlas compiled whole, to see whether *fits* means that a kernel compiles."""
 
+from ast import literal_eval
+
 import pandas as pd
 
 from lib import cache
@@ -31,19 +33,22 @@ def compiled(of, target, probe):
 
 
 def sample():
-    """Draw kernels of the atlas, compile them whole, and keep what came of it in whole.csv.
+    """Draw kernels that were not drawn before, compile them whole, and add them to whole.csv.
 
-    Returns it (DataFrame): `measured.KEY`, status as the atlas has it, and what nvcc said.
+    Returns what is there then (DataFrame): `measured.KEY`, status as the atlas had it, its message,
+    and what nvcc said.
     """
-    rows = measured.kept().sample(COUNT, random_state=SEED)
+    before, atlas = kept().drop(columns="compiles"), measured.kept()
+    keys, drawn = (list(map(tuple, table[measured.KEY].to_numpy())) for table in (atlas, before))
+    rows = atlas[[key not in drawn for key in keys]].sample(COUNT, random_state=SEED)
     said = [compiled(row["of"], row["target"], measured.kernel(row).cpp())
             for _, row in rows.iterrows()]
-    table = rows[[*measured.KEY, "status", "message"]].assign(said=said)
+    table = pd.concat([before, rows[[*measured.KEY, "status", "message"]].assign(said=said)])
     table.to_csv(measured.WHOLE, index=False)
     return table
 
 
 def kept():
     """The sample as it was kept (DataFrame), and whether each kernel compiles whole (bool)."""
-    table = pd.read_csv(measured.WHOLE, keep_default_na=False)
+    table = pd.read_csv(measured.WHOLE, keep_default_na=False, converters={"tile": literal_eval})
     return table.assign(compiles=table["said"] == "")

@@ -82,4 +82,15 @@ def test_pairs_are_the_same_kernel_and_a_difference_is_seen(table):
 def test_the_sample_that_was_compiled_whole_is_of_the_atlas(table):
     known = {(row["of"], row["target"], measured.kernel(row).cpp()) for _, row in table.iterrows()}
     for _, row in whole.kept().iterrows():
-        assert (row["of"], row["target"], measured.kernel({**row, "tile": eval(row["tile"])}).cpp()) in known
+        assert (row["of"], row["target"], measured.kernel(row).cpp()) in known
+
+
+def test_another_draw_adds_kernels_that_were_not_drawn_before(monkeypatch, tmp_path):
+    before = whole.kept()
+    monkeypatch.setattr(whole, "compiled", lambda *_: "")
+    monkeypatch.setattr(measured, "WHOLE", tmp_path / "whole.csv")
+    before.drop(columns="compiles").to_csv(measured.WHOLE, index=False)
+    whole.sample()
+    after = whole.kept()
+    assert len(after) == len(before) + whole.COUNT and not after[measured.KEY].duplicated().any()
+    assert after.head(len(before)).equals(before)
