@@ -80,11 +80,10 @@ def known(asked, of, target):
     It is a DataFrame as `gemm.measure` gives it, empty if the kernel is not in the grid.
     """
     table = kept()
-    here = {"of": of, "target": target, "nvcc": toolchain.find().version, "tile": asked.tile}
-    for column, value in here.items():
-        table = table[table[column].map(lambda each: each == value)]
-    same = [kernel(row).cpp() == asked.cpp() for _, row in table.iterrows()]
-    return table[same].assign(**{name: asked.row[name] for name in ("name", "used_by")})
+    here = (table["of"] == of) & (table["target"] == target)
+    here &= (table["nvcc"] == toolchain.find().version) & table["tile"].map(asked.tile.__eq__)
+    same = [kernel(row).cpp() == asked.cpp() for _, row in table[here].iterrows()]
+    return table[here].loc[same].assign(name=asked.name, used_by=asked.row["used_by"])
 
 
 def kernel(row):

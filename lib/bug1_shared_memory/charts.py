@@ -38,6 +38,6 @@ def memory(found, limits):
                          annotation=dict(text=words, font_size=11, bgcolor=WHITE))
     top = 1.03 * max(*limits.values(), *found["needs"]) / 1024
     return figure.update_layout(
-        height=190 + 40 * len(found), legend=dict(traceorder="normal", title=None), margin_l=16,
+        height=230 + 40 * len(found), legend=dict(traceorder="normal", title=None), margin_l=16,
         yaxis=dict(visible=False, range=[len(found) - 0.4, -1.3]),
         xaxis=dict(title="shared memory of one block (KiB)", range=[0, top], dtick=32))

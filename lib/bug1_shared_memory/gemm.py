@@ -9,7 +9,6 @@
 """
 
 import os
-import re
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 import psutil
 
 from lib import cache, workers
+from lib.bug1_shared_memory import diagnostics
 from lib.errors import CollectionError
 from lib.instruments import nvcc
 from lib.subjects import wheels
@@ -29,12 +29,6 @@ OUTPUTS = CPP["d"]
 # unit::Answer of units/gemm.cuh: these, then offset and bytes of each of the parts.
 FIELDS = ["stages", "threads", "mainloop", "epilogue", "kernel", "budget"]
 PARTS, TARGETS = CPP.pop("parts"), CPP.pop("target")
-# Parts that kernels may share, in the order in which nvcc comes to them: by class or tensor map,
-# and which of the types of unit::Found each stands or falls with.
-SHARED = {"epilogue::collective::Collective": 0, "gemm::collective::Collective": 1, "TMA_A": 2,
-          "TMA_B": 3, "TMA_SFA": 2, "TMA_SFB": 3, "gemm::kernel::GemmUniversal": 4}
-TYPES = 5
-ALL_ERRORS = ("-Xcicc", "--error_limit=1000000")  # cicc, nvcc's front end, stops at the 100th
 UNIT, UNIT_BYTES = 72, 5e9  # kernels of one unit, and what a compiler takes for it
 AT_ONCE = max(1, min(os.cpu_count() or 1, int(psutil.virtual_memory().total / UNIT_BYTES)))
 HEAD = ['#include "gemm.cuh"', "using namespace unit;"]
@@ -156,65 +150,14 @@ def compiled(probes, front_end):
     them, CUTLASS's words about probes at fault."""
     lines = dict(enumerate(probes, len(HEAD) + 1))
     asked = [f"PROBE({line}, {probe})" for line, probe in lines.items()]
-    _, _, said = front_end.compile("\n".join(HEAD + asked), "ptx", *ALL_ERRORS, more=[UNITS])
-    answers = refusals(said) or {line: told[TYPES:] for line, told in found(said).items()}
+    _, _, said = front_end.compile("\n".join(HEAD + asked), "ptx", *diagnostics.ALL, more=[UNITS])
+    answers = diagnostics.refusals(said) or diagnostics.numbers(said)
     if not answers or min(answers) <= len(HEAD):
         raise CollectionError(
             f"CUTLASS {front_end.version} does not build these kernels for "
             f"{front_end.target}: {nvcc.first_error(said)}",
             "use a FlashInfer with CUTLASS 4.0 or later, and a target that these kernels have")
     return {lines[line]: answer for line, answer in answers.items()}
-
-
-def found(said):
-    """What unit::Found has of a kernel (dict by line): `TYPES` types, then its numbers."""
-    told = re.findall(r"unit::Found<(\d+), ([-\d, ]+)>", said)
-    return {int(line): tuple(map(int, numbers.split(","))) for line, numbers in told}
-
-
-def refusals(said):
-    """What CUTLASS says about lines of a unit that nvcc refuses (dict of int to str).
-
-    It is the first assertion that is reported for the line; where there is none, nvcc's words.
-    Nvcc reports once what fails in a part: lines that share it have its words, and so have those
-    that stumble over a tensor map (`unit::Whole`), where all maps fail alike. Line 0 has what is
-    no line's fault. Lines may be missing while others are there: ask them without those.
-    """
-    kernels, asserted, first, stumbled, broken, maps = found(said), {}, {}, {}, {}, {}
-    for block in re.split(r"^(?=\S.*\): (?:catastrophic )?error)", said, flags=re.M)[1:]:
-        places = re.findall(r"unit\.cu\((\d+)\): |at line (\d+) of \S*unit\.cu$", block, re.M)
-        line = int("".join(places[-1])) if places else 0
-        words, condition = re.match(r".*?error[^:]*: (.*)\n?(.*)", block).groups()
-        if 'incomplete type "unit::' in words:
-            stumbled |= {line: words} if "unit::whole<" in words else {}
-            continue
-        where = part(block)
-        if stated := re.match(r'static assertion failed(?: with "(.*)")?', words):
-            words = asserted.setdefault(line, stated[1] or condition.strip())
-            maps |= {line: words} if where.startswith("TMA") and line not in maps else {}
-        elif where.startswith("TMA") and line not in asserted:
-            stumbled.setdefault(line, words)
-            continue
-        first.setdefault(line, words)
-        if where and line in kernels:
-            broken.setdefault((where, kernels[line][SHARED[where]]), asserted.get(line, words))
-    sharing = {line: broken[each, types[index]] for line, types in kernels.items()
-               for each, index in reversed(SHARED.items()) if (each, types[index]) in broken}
-    found_here = first | asserted | sharing
-    if len(said_of_maps := set(maps.values())) == 1:
-        return dict.fromkeys(stumbled, *said_of_maps) | found_here
-    return found_here or stumbled
-
-
-def part(block):
-    """Which of `SHARED` an error of nvcc's (str) is in (str, empty if in none): the tensor map that
-    is defined at CUTLASS's line, else the innermost class."""
-    names = []
-    if where := re.search(r"::make_tma_copy\(.* at line (\d+) of (\S+)$", block, re.M):
-        above = Path(where[2]).read_text().splitlines()[:int(where[1])]
-        names = re.findall(r"using (TMA_\w+)", "\n".join(above))[-1:]
-    inside = names + re.findall("|".join(SHARED), block)
-    return next((name for name in inside if name in SHARED), "")
 
 
 def settle(probes, front_end, target):

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lib import cache
-from lib.bug1_shared_memory import binaries, charts, dispatch, gemm, harness, launcher, optin, tiles
+from lib.bug1_shared_memory import (
+    binaries,
+    charts,
+    diagnostics,
+    dispatch,
+    gemm,
+    harness,
+    launcher,
+    optin,
+    tiles,
+)
 from lib.errors import CollectionError
 from lib.instruments import nvcc, toolchain
 from lib.subjects import cpp, patches, vendored, wheels
@@ -150,15 +160,16 @@ EPILOGUE, MAIN = "cutlass::epilogue::collective::CollectiveEpilogue<int>", "cutl
 def test_a_line_has_the_words_of_its_own_first_assertion():
     said = error(asserted("one"), 3, MAIN) + error("too many initializer values", 3, MAIN) + error(asserted("two"), 3) \
         + error("static assertion failed\n    static_assert(N >= 32);", 4) + error("no such name", 5)
-    assert gemm.refusals(said) == {3: "one", 4: "static_assert(N >= 32);", 5: "no such name"}
-    assert 0 in gemm.refusals("/a/header.hpp(1): error: name followed by :: must be a class")
+    assert diagnostics.refusals(said) == {3: "one", 4: "static_assert(N >= 32);"}
+    assert diagnostics.refusals(error("no such name", 5)) == {5: "no such name"}
+    assert 0 in diagnostics.refusals("/a/header.hpp(1): error: name followed by :: must be a class")
 
 
 def test_what_fails_in_a_type_is_said_of_every_kernel_that_has_it_and_of_no_other():
     said = error(asserted("stages"), 3, MAIN) + error(asserted("divide"), 4, EPILOGUE) \
         + told(3, 1, 2, 3, 4, 5) + told(4, 10, 20, 30, 40, 50) + told(5, 6, 2, 7, 8, 9) + told(6, 10, 2, 7, 8, 9) + told(7, 2, 1, 2, 2, 2)
-    assert gemm.refusals(said) == {3: "stages", 4: "divide", 5: "stages", 6: "divide"}
-    assert gemm.found(said)[7] == (2, 1, 2, 2, 2)
+    assert diagnostics.refusals(said) == {3: "stages", 4: "divide", 5: "stages", 6: "divide"}
+    assert diagnostics.found(said)[7] == (2, 1, 2, 2, 2)
 
 
 def test_a_tensor_map_is_known_by_the_line_of_cutlass_that_defines_it(tmp_path):
@@ -167,14 +178,14 @@ def test_a_tensor_map_is_known_by_the_line_of_cutlass_that_defines_it(tmp_path):
     header.write_text("using TMA_A = decltype(make_tma_copy(\n  a));\nusing TMA_SFB = decltype(make_tma_copy(\n  b));\n")
     said = error(asserted("size"), 3, MAIN).replace("detected during:\n", f'detected during:\n  instantiation of "auto cute::make_tma_copy(int)" at line 2 of {header}\n')
     kernels = told(3, 1, 1, 30, 31, 1) + told(4, 2, 2, 30, 32, 2) + told(5, 3, 3, 33, 31, 3)
-    assert gemm.refusals(said + kernels) == {3: "size", 4: "size"}
-    assert gemm.refusals(said.replace("at line 2 of", "at line 4 of") + kernels) == {3: "size", 5: "size"}
+    assert diagnostics.refusals(said + kernels) == {3: "size", 4: "size"}
+    assert diagnostics.refusals(said.replace("at line 2 of", "at line 4 of") + kernels) == {3: "size", 5: "size"}
 
 
 def test_a_kernel_that_stumbles_over_anothers_map_is_asked_again_unless_all_maps_fail_alike():
     stumbles = 'unit.cu(5): error: incomplete type "unit::whole<int>" is not allowed\n\n'
-    assert gemm.refusals(error(asserted("one"), 3) + stumbles) == {3: "one"}
-    assert set(gemm.refusals(stumbles)) == {5}
+    assert diagnostics.refusals(error(asserted("one"), 3) + stumbles) == {3: "one"}
+    assert set(diagnostics.refusals(stumbles)) == {5}
 
 
 # Bytes
@@ -256,9 +267,9 @@ class Front:
 
     def compile(self, source, kind, *options, more=()):
         self.asked += source.count("PROBE(")
-        size = gemm.TYPES + len(gemm.FIELDS) + 2 * len(gemm.PARTS)
+        size = diagnostics.TYPES + len(gemm.FIELDS) + 2 * len(gemm.PARTS)
         lines = re.findall(r"PROBE\((\d+)", source)
-        return 1, b"", "".join(told(line, *range(gemm.TYPES), 2, *[0] * (size - gemm.TYPES - 3)) for line in lines)
+        return 1, b"", "".join(told(line, *range(diagnostics.TYPES), 2, *[0] * (size - diagnostics.TYPES - 3)) for line in lines)
 
 
 def test_bytes_are_asked_once_and_again_when_the_unit_changes(cache_folder, monkeypatch, tmp_path):

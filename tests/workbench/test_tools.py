@@ -3,6 +3,7 @@
 import sys
 import types
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -14,7 +15,7 @@ from lib.bug3_moe_gate import gates
 from lib.bug4_autotuner import autotuner
 from lib.errors import CollectionError
 from lib.evidence.figures import PLOTLY
-from lib.instruments import devices
+from lib.instruments import devices, toolchain
 from lib.subjects import models
 from lib.workbench import (
     fits,
@@ -101,6 +102,25 @@ def test_a_tile_that_does_not_compile_has_cutlass_s_words():
     """128x64x128 has 10,240 B of headroom, and its tensor map cannot be made."""
     answer = tile(128, 64, 128)
     assert "does not compile: TMA requires CTA_Tile and SLayout" in answer.said and not answer.shown
+
+
+def test_what_the_atlas_has_is_told_at_once_and_the_same_as_a_compiler_tells(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(gemm, "measure", lambda *asked, ask=gemm.measure: compiled.append(asked) or ask(*asked))
+    told = tile(128, 128, 128, epilogue="grouped")
+    monkeypatch.setattr(kernels.measured, "known", lambda *_: pd.DataFrame())
+    asked = tile(128, 128, 128, epilogue="grouped")
+    assert len(compiled) == 1 and told.said == asked.said and told.values["parts"] == asked.values["parts"]
+    assert told.shown[0].table.astype(str).equals(asked.shown[0].table.astype(str))
+
+
+@pytest.mark.parametrize("other", [{"of": "0.6.9"}, {"target": "sm_120f"}, {"nvcc": "12.9.0"}, {"asked": gemm.Gemm((128, 240, 128))}])
+def test_the_atlas_tells_nothing_of_another_kernel_or_compiler(monkeypatch, other):
+    nvcc = other.get("nvcc", toolchain.find().version)
+    monkeypatch.setattr(toolchain, "find", lambda: types.SimpleNamespace(version=nvcc))
+    asked = {"asked": gemm.Gemm((128, 128, 128)), "of": "0.6.6", "target": "sm_121a"} | {name: value for name, value in other.items() if name != "nvcc"}
+    assert len(kernels.measured.known(gemm.Gemm((128, 128, 128)), "0.6.6", "sm_121a")) == (nvcc != "12.9.0")
+    assert kernels.measured.known(**asked).empty
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch):
