@@ -180,9 +180,13 @@ def test_a_tensor_map_is_known_by_the_line_of_cutlass_that_defines_it(tmp_path):
     kernels = told(3, 1, 1, 30, 31, 1) + told(4, 2, 2, 30, 32, 2) + told(5, 3, 3, 33, 31, 3)
     assert diagnostics.refusals(said + kernels) == {3: "size", 4: "size"}
     assert diagnostics.refusals(said.replace("at line 2 of", "at line 4 of") + kernels) == {3: "size", 5: "size"}
+    stumbles = 'unit.cu(6): error: incomplete type "unit::whole<int>" is not allowed\n\n'
+    assert diagnostics.refusals(said + stumbles) == {3: "size", 6: "size"}
+    other = said.replace('with "size"', 'with "rank"').replace("at line 3 of unit.cu", "at line 7 of unit.cu")
+    assert diagnostics.refusals(said + other + stumbles) == {3: "size", 7: "rank"}
 
 
-def test_a_kernel_that_stumbles_over_anothers_map_is_asked_again_unless_all_maps_fail_alike():
+def test_a_kernel_that_stumbles_alone_has_nvccs_words_and_beside_others_is_asked_again():
     stumbles = 'unit.cu(5): error: incomplete type "unit::whole<int>" is not allowed\n\n'
     assert diagnostics.refusals(error(asserted("one"), 3) + stumbles) == {3: "one"}
     assert set(diagnostics.refusals(stumbles)) == {5}
